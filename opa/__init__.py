@@ -1,0 +1,1 @@
+"""Rego policies that ship with SwiftDeploy (data only)."""

@@ -1,0 +1,1 @@
+"""`reconcilerctl`, which also answers to `swiftdeploy`: one file per verb."""

@@ -1,0 +1,173 @@
+"""One snapshot of the world, taken once a cycle: the only thing a plan is made from besides wishes.
+
+Absence is a value here ("no such container", "nginx does not answer"), never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Slot(StrEnum):
+    """The two fixed places behind nginx that a service's containers can be in."""
+
+    BLUE = "blue"
+    GREEN = "green"
+
+    @property
+    def other(self) -> Slot:
+        """The slot that this one is not."""
+        return Slot.GREEN if self is Slot.BLUE else Slot.BLUE
+
+
+class Status(StrEnum):
+    """Docker's word for a container's state; UNKNOWN is a word we have not heard of."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    PAUSED = "paused"
+    EXITED = "exited"
+    REMOVING = "removing"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+class Health(StrEnum):
+    """What our own probe of a container's address said in this cycle.
+
+    READY answered well (or has nothing to be probed and has run long enough), SICK answered badly or not at
+    all, UNKNOWN was not asked.
+    """
+
+    READY = "ready"
+    SICK = "sick"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedContainer:
+    """A container with our project's label. `ours` is false when it carries another instance's.
+
+    `mode` and `generation` come from labels; `slot` and `replica` are None for nginx and OPA. `address` is
+    the fixed IPv4 it was created with where there is one, else the one it has now. `networks` are IDs.
+    `pid` is the main process on the host, 0 when not running. `docker_health` is Docker's own word
+    (`starting`, `healthy`, `unhealthy`) or None where the container has no health check.
+    """
+
+    id: str
+    name: str
+    service: str
+    revision: str
+    status: Status
+    slot: Slot | None = None
+    replica: int | None = None
+    mode: str = "stable"
+    generation: int = 0
+    ours: bool = True
+    image_id: str = ""
+    address: str | None = None
+    networks: tuple[str, ...] = ()
+    pid: int = 0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+    restarts: int = 0
+    started_at: str = ""
+    docker_health: str | None = None
+    health: Health = Health.UNKNOWN
+    health_detail: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """The main process runs and is not frozen."""
+        return self.status is Status.RUNNING
+
+    @property
+    def is_ready(self) -> bool:
+        """It runs, our probe likes it, and Docker's own check (where it has spoken) does not disagree."""
+        return self.is_running and self.health is Health.READY and self.docker_health != "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedNetwork:
+    """A network by the name we want. `ours` is true when it carries our project's label."""
+
+    id: str
+    name: str
+    ours: bool
+    subnet: str | None = None
+    ip_range: str | None = None
+    attached: int = 0
+    driver: str = "bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedImage:
+    """An image that is here: the reference it was asked for, and the one that serves in its stead if another.
+
+    `user` is the image's configured user ("" is root).
+    """
+
+    reference: str
+    id: str
+    used: str
+    user: str = ""
+    stop_signal: str | None = None
+    size_bytes: int = 0
+
+    @property
+    def is_substitute(self) -> bool:
+        """A local build of ours stands in for what the manifest names."""
+        return self.used != self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What the container engine has of this project, and what it has of others in our way.
+
+    `images` is keyed by the reference as the manifest writes it; one that is absent is not in it.
+    `images_failed` says why a pull (or the build in its stead) did not bring one. `ports_taken` maps a host
+    port we want to who holds it, in words, when that is not us. `taken_addresses` are all addresses in our
+    network that any container holds.
+    """
+
+    containers: tuple[ObservedContainer, ...] = ()
+    networks: tuple[ObservedNetwork, ...] = ()
+    volumes: frozenset[str] = frozenset()
+    images: Mapping[str, ObservedImage] = field(default_factory=dict)
+    images_failed: Mapping[str, str] = field(default_factory=dict)
+    ports_taken: Mapping[int, str] = field(default_factory=dict)
+    taken_addresses: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedProxy:
+    """What nginx says it runs.
+
+    `live_hash` is the answer of its private listener (None: no answer). `retiring` counts worker processes
+    of an older configuration that still serve. `weights` is each service's share of the slot that is *not*
+    its default one, read from the flags on disk; a service that is absent there has lost its flags.
+    """
+
+    live_hash: str | None = None
+    retiring: int = 0
+    weights: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedState:
+    """The snapshot. `files` maps a path under `rendered/` to the SHA-256 (hex) of its bytes."""
+
+    engine: EngineState
+    files: Mapping[str, str] = field(default_factory=dict)
+    proxy: ObservedProxy = field(default_factory=ObservedProxy)
+    policy_ready: bool = False
+    policy_detail: str = ""
+
+    def of(self, service: str) -> tuple[ObservedContainer, ...]:
+        """Our containers of one service (or of nginx, or of OPA), oldest generation first."""
+        mine = [c for c in self.engine.containers if c.ours and c.service == service]
+        return tuple(sorted(mine, key=lambda c: (c.generation, c.replica or 0, c.name)))

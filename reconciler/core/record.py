@@ -1,0 +1,108 @@
+"""What is kept of a cycle: why it ran, what it saw, decided, did, and how that ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reconciler.core.desired import DesiredState
+from reconciler.core.errors import Problem
+from reconciler.core.observed import ObservedState
+from reconciler.core.plan import Outcome, Plan, Result
+from reconciler.core.rollout import Decision, Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Why a cycle ran. `kind`: interval, manifest, engine, operator, signal, start, pending.
+
+    `actor` and `reason` are an operator's; `detail` says which file or event.
+    """
+
+    kind: str
+    detail: str = ""
+    actor: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.detail})" if self.detail else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One rule that was broken: numbers as the policy saw them."""
+
+    id: str
+    message: str
+    observed: str = ""
+    limit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A policy's answer to one question.
+
+    `known` is false when OPA could not be asked or did not answer as agreed: `reason` then says how, and
+    `allow` is false. `action` is `promote`, `hold` or `rollback`.
+    """
+
+    domain: str
+    allow: bool
+    reason: str
+    known: bool = True
+    action: str = "hold"
+    violations: tuple[Violation, ...] = ()
+    revision: str = ""
+    decision_id: str = ""
+    input_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The host as the infrastructure gate sees it; None is "could not be read", which policy must not like."""
+
+    disk_free_gb: float | None
+    cpu_load: float | None
+    mem_used_percent: float | None
+    cpus: int
+    disk_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One pass, finished. `errors` are what stopped a part of it; `started` and `ended` are RFC 3339, UTC."""
+
+    number: int
+    trigger: Trigger
+    started: str
+    ended: str
+    duration_ms: float
+    desired: DesiredState | None
+    observed: ObservedState | None
+    rollout: Rollout
+    problems: tuple[Problem, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    plan: Plan = field(default_factory=Plan)
+    results: tuple[Result, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def look_again_s(self) -> float | None:
+        """The earliest moment a pending action asked for, or None."""
+        waits = [result.look_again_s for result in self.results if result.look_again_s is not None]
+        return min(waits, default=None)
+
+    @property
+    def did_something(self) -> bool:
+        """It changed the world, or tried to, or found something wrong."""
+        acted = any(
+            result.outcome not in (Outcome.PENDING, Outcome.SKIPPED)
+            and not step.action.__class__.__name__.startswith("Wait")
+            for step, result in zip(self.plan.steps, self.results, strict=True)
+        )
+        return acted or bool(self.errors or self.problems)
+
+    @property
+    def is_converged(self) -> bool:
+        """Desired and observed agree and nothing is under way."""
+        return self.desired is not None and not (self.plan or self.errors or self.problems)

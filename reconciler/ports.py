@@ -1,0 +1,201 @@
+"""What the cycle needs of the world, as small protocols; adapters implement them, `wiring` chooses.
+
+Every call is synchronous and has its own total deadline. An adapter raises its own child of
+`ReconcilerError` only where its docstring here says so; all else it answers as a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from reconciler.core.container import ContainerSpec
+from reconciler.core.desired import DesiredState, HealthCheck, Json
+from reconciler.core.errors import Problem
+from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedProxy
+from reconciler.core.plan import Action, ReloadProxy, RemoveFile, Result, SetTraffic, TestProxyConfig, WriteFile
+from reconciler.core.record import HostFacts, Verdict
+from reconciler.core.rollout import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a source holds now.
+
+    `desired` is None when it cannot be used; `problems` then says why, and `digest` (SHA-256 of the bytes,
+    or of the reason when there are none) lets it be recorded once. `warnings` never stop anything.
+    `settled` is false while a writer may still be at work: look again soon, decide nothing.
+    """
+
+    digest: str
+    desired: DesiredState | None = None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    settled: bool = True
+
+
+class Source(Protocol):
+    """Where the manifest comes from."""
+
+    def load(self) -> Loaded:
+        """The manifest as it is now; cheap when nothing changed. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look for on the engine: names this project would use, and host ports it would publish."""
+
+    project: str
+    instance: str
+    network: str
+    images: tuple[str, ...]
+    ports: tuple[int, ...]
+
+
+class Runtime(Protocol):
+    """A container engine."""
+
+    def observe(self, wanted: Wanted) -> EngineState:
+        """A full snapshot. Raises EngineError when the engine cannot be asked."""
+        ...
+
+    def apply(self, action: Action) -> Result:
+        """Carry out one action about images, containers, networks or volumes. Never raises EngineError."""
+        ...
+
+    def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes]:
+        """Log lines of a container, oldest first. Raises EngineError."""
+        ...
+
+
+class Prober(Protocol):
+    """Asks containers whether they can serve, all at once, within one short deadline."""
+
+    def probe(self, targets: Sequence[ProbeTarget]) -> Mapping[str, tuple[Health, str]]:
+        """Health and a few words for each target's container ID. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """One container to be asked. `port` None: healthy means running for `min_uptime_s`."""
+
+    container: ObservedContainer
+    port: int | None
+    check: HealthCheck | None
+    min_uptime_s: float = 10.0
+
+
+class Proxy(Protocol):
+    """nginx, seen from beside it: its private listener, its worker processes, the flags on disk."""
+
+    def observe(self, container: ObservedContainer | None, services: Sequence[str]) -> ObservedProxy:
+        """What runs and which weights the flags say. Never raises."""
+        ...
+
+    def apply(self, action: TestProxyConfig | ReloadProxy | SetTraffic, services: Sequence[str]) -> Result:
+        """Test a configuration, reload, or move weights. Never raises."""
+        ...
+
+
+class Files(Protocol):
+    """The `rendered/` folder."""
+
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 (hex) of every regular file by its path relative to `rendered/`."""
+        ...
+
+    def apply(self, action: WriteFile | RemoveFile) -> Result:
+        """Replace or remove one file atomically. Never raises."""
+        ...
+
+
+class Policy(Protocol):
+    """OPA."""
+
+    def ready(self, revision: str) -> tuple[bool, str]:
+        """Whether it answers for `revision` and denies an empty question in every domain; else why not."""
+        ...
+
+    def evaluate(self, domain: str, question: Mapping[str, Json], revision: str) -> Verdict:
+        """Its answer; `known` false for whatever is not exactly an answer. Never raises."""
+        ...
+
+
+class Host(Protocol):
+    """The machine."""
+
+    def facts(self, disk_path: str | None) -> HostFacts:
+        """Free disk, load and memory now; `disk_path` None is the engine's data root."""
+        ...
+
+    def free_subnet(self, taken: Sequence[str]) -> tuple[str, str] | None:
+        """A private /22 that no route, address or `taken` network overlaps, and the part Docker may use."""
+        ...
+
+
+class RolloutStore(Protocol):
+    """`rollout.json` and `revisions/`."""
+
+    def load(self) -> Rollout:
+        """The last saved state; an empty one when there is none or it cannot be read."""
+        ...
+
+    def save(self, rollout: Rollout) -> None:
+        """Durable when it returns. Raises StateError."""
+        ...
+
+    def spec(self, revision: str) -> ContainerSpec | None:
+        """The container spec kept for a revision, or None."""
+        ...
+
+    def keep(self, revision: str, spec: ContainerSpec) -> None:
+        """Durable when it returns; a revision is written once. Raises StateError."""
+        ...
+
+    def forget_all_but(self, revisions: Iterable[str]) -> None:
+        """Remove the specs that nobody can go back to."""
+        ...
+
+
+class History(Protocol):
+    """`history.jsonl`."""
+
+    def append(self, record: Mapping[str, Json]) -> None:
+        """Durable when it returns. Raises StateError."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, in one place."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back."""
+        ...
+
+    def timestamp(self) -> str:
+        """RFC 3339, UTC, milliseconds, `Z`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything a cycle may touch."""
+
+    source: Source
+    runtime: Runtime
+    prober: Prober
+    proxy: Proxy
+    files: Files
+    policy: Policy
+    host: Host
+    rollouts: RolloutStore
+    history: History
+    clock: Clock
+    instance: str = field(default="")
