@@ -1,0 +1,40 @@
+"""What an operator can ask for, the same with and without a daemon.
+
+A request is answered by events, the last of which is `end`. `reconciler.control` carries both over the
+control socket; without a daemon the command line runs them in its own process, holding the lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from reconciler.core.desired import Json
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line; part of its contract."""
+
+    OK = 0
+    ERROR = 1
+    CHANGES = 2
+    DENIED = 3
+    POLICY_FAILED = 4
+    UNHEALTHY = 5
+    BAD_MANIFEST = 6
+    USAGE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: `verb` with `args`; `actor` is who asked, as the socket's peer credentials tell."""
+
+    verb: str
+    args: Mapping[str, Json] = field(default_factory=dict)
+    actor: str = ""
+
+
+Event = Mapping[str, Json]
+"""`{"event": "step"|"check"|"line"|"cycle"|"end", ...}`; `end` carries `exit`, `text` and `value`."""
+Events = Iterator[Event]
