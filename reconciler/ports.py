@@ -10,11 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from reconciler.core.container import ContainerSpec
+from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import DesiredState, HealthCheck, Json
 from reconciler.core.errors import Problem
 from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedProxy
-from reconciler.core.plan import Action, ReloadProxy, RemoveFile, Result, SetTraffic, TestProxyConfig, WriteFile
+from reconciler.core.plan import (
+    Action,
+    PrepareProxy,
+    ReloadProxy,
+    RemoveFile,
+    Result,
+    SetTraffic,
+    TestProxyConfig,
+    WriteFile,
+)
 from reconciler.core.record import HostFacts, Verdict
 from reconciler.core.rollout import Rollout
 
@@ -25,7 +34,8 @@ class Loaded:
 
     `desired` is None when it cannot be used; `problems` then says why, and `digest` (SHA-256 of the bytes,
     or of the reason when there are none) lets it be recorded once. `warnings` never stop anything.
-    `settled` is false while a writer may still be at work: look again soon, decide nothing.
+    `settled` is false while a writer may still be at work: look again soon, decide nothing. `parsed` is
+    false when the problems are with the text itself, not with what it says.
     """
 
     digest: str
@@ -33,6 +43,7 @@ class Loaded:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     settled: bool = True
+    parsed: bool = True
 
 
 class Source(Protocol):
@@ -69,6 +80,10 @@ class Runtime(Protocol):
         """Log lines of a container, oldest first. Raises EngineError."""
         ...
 
+    def facts(self) -> Sequence[tuple[str, bool, str]]:
+        """What `doctor` wants to know: name, whether it is as it should be, and words. Never raises."""
+        ...
+
 
 class Prober(Protocol):
     """Asks containers whether they can serve, all at once, within one short deadline."""
@@ -95,8 +110,8 @@ class Proxy(Protocol):
         """What runs and which weights the flags say. Never raises."""
         ...
 
-    def apply(self, action: TestProxyConfig | ReloadProxy | SetTraffic, services: Sequence[str]) -> Result:
-        """Test a configuration, reload, or move weights. Never raises."""
+    def apply(self, action: PrepareProxy | TestProxyConfig | ReloadProxy | SetTraffic) -> Result:
+        """Prepare for a start, test a configuration, reload, or move weights. Never raises."""
         ...
 
 
@@ -114,6 +129,10 @@ class Files(Protocol):
 
 class Policy(Protocol):
     """OPA."""
+
+    def prepare(self, revision: str) -> Result:
+        """Make what its container mounts: the socket's folder for `revision`, the token. Never raises."""
+        ...
 
     def ready(self, revision: str) -> tuple[bool, str]:
         """Whether it answers for `revision` and denies an empty question in every domain; else why not."""
@@ -147,12 +166,20 @@ class RolloutStore(Protocol):
         """Durable when it returns. Raises StateError."""
         ...
 
-    def spec(self, revision: str) -> ContainerSpec | None:
-        """The container spec kept for a revision, or None."""
+    def kept(self) -> tuple[KeptRevision, ...]:
+        """All revisions that can be started again; unreadable ones are left out."""
         ...
 
-    def keep(self, revision: str, spec: ContainerSpec) -> None:
+    def keep(self, revision: KeptRevision) -> None:
         """Durable when it returns; a revision is written once. Raises StateError."""
+        ...
+
+    def last_good(self) -> DesiredState | None:
+        """The manifest that was last admitted, or None."""
+        ...
+
+    def admit(self, desired: DesiredState) -> None:
+        """Make `desired` the last good one; durable when it returns. Raises StateError."""
         ...
 
     def forget_all_but(self, revisions: Iterable[str]) -> None:
@@ -163,7 +190,7 @@ class RolloutStore(Protocol):
 class History(Protocol):
     """`history.jsonl`."""
 
-    def append(self, record: Mapping[str, Json]) -> None:
+    def append(self, record: Mapping[str, Json]) -> object:
         """Durable when it returns. Raises StateError."""
         ...
 

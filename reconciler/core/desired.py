@@ -54,7 +54,11 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount; `kind` is `volume`, `bind` or `tmpfs`; `source` is empty for tmpfs."""
+    """One mount; `kind` is `volume`, `bind` or `tmpfs`; `source` is empty for tmpfs.
+
+    A volume's source is its real name. A bind's is absolute, or `./…` below the manifest's folder where that
+    folder was not known as a whole path.
+    """
 
     kind: str
     source: str

@@ -86,6 +86,11 @@ class ObservedContainer:
         return self.status is Status.RUNNING
 
     @property
+    def has_run(self) -> bool:
+        """It ran and ended, or is between two starts."""
+        return self.status in (Status.EXITED, Status.RESTARTING)
+
+    @property
     def is_ready(self) -> bool:
         """It runs, our probe likes it, and Docker's own check (where it has spoken) does not disagree."""
         return self.is_running and self.health is Health.READY and self.docker_health != "unhealthy"
@@ -108,7 +113,7 @@ class ObservedNetwork:
 class ObservedImage:
     """An image that is here: the reference it was asked for, and the one that serves in its stead if another.
 
-    `user` is the image's configured user ("" is root).
+    `user` is the image's configured user ("" is root); `version` is what its NGINX_VERSION variable says.
     """
 
     reference: str
@@ -117,6 +122,7 @@ class ObservedImage:
     user: str = ""
     stop_signal: str | None = None
     size_bytes: int = 0
+    version: str = ""
 
     @property
     def is_substitute(self) -> bool:
@@ -131,7 +137,7 @@ class EngineState:
     `images` is keyed by the reference as the manifest writes it; one that is absent is not in it.
     `images_failed` says why a pull (or the build in its stead) did not bring one. `ports_taken` maps a host
     port we want to who holds it, in words, when that is not us. `taken_addresses` are all addresses in our
-    network that any container holds.
+    network that any container holds; `taken_subnets` those of all networks of the engine.
     """
 
     containers: tuple[ObservedContainer, ...] = ()
@@ -141,6 +147,7 @@ class EngineState:
     images_failed: Mapping[str, str] = field(default_factory=dict)
     ports_taken: Mapping[int, str] = field(default_factory=dict)
     taken_addresses: frozenset[str] = frozenset()
+    taken_subnets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +155,59 @@ class ObservedProxy:
     """What nginx says it runs.
 
     `live_hash` is the answer of its private listener (None: no answer). `retiring` counts worker processes
-    of an older configuration that still serve. `weights` is each service's share of the slot that is *not*
+    of an older configuration that still serve, `retiring_for_s` is how long ago the reload that retired them
+    was. `weights` is each service's share of the slot that is *not*
     its default one, read from the flags on disk; a service that is absent there has lost its flags.
     """
 
     live_hash: str | None = None
     retiring: int = 0
+    retiring_for_s: float = 0.0
     weights: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyHealth:
+    """Whether an OPA answers for its policy revision; `detail` says why not.
+
+    `has_failed`: it ran and stopped by itself, so its policies (or its image) will not do.
+    """
+
+    ready: bool
+    detail: str = ""
+    has_failed: bool = False
+
+
+_NOT_ASKED = PolicyHealth(False, "not asked yet")
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedState:
-    """The snapshot. `files` maps a path under `rendered/` to the SHA-256 (hex) of its bytes."""
+    """The snapshot. `files` maps a path under `rendered/` to the SHA-256 (hex) of its bytes; `policies` is
+    keyed by policy revision.
+    """
 
     engine: EngineState
     files: Mapping[str, str] = field(default_factory=dict)
     proxy: ObservedProxy = field(default_factory=ObservedProxy)
-    policy_ready: bool = False
-    policy_detail: str = ""
+    policies: Mapping[str, PolicyHealth] = field(default_factory=dict)
+    _by_service: Mapping[str, tuple[ObservedContainer, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        index: dict[str, list[ObservedContainer]] = {}
+        for container in self.engine.containers:
+            if container.ours:
+                index.setdefault(container.service, []).append(container)
+        ordered = {
+            service: tuple(sorted(containers, key=lambda c: (c.generation, c.replica or 0, c.name)))
+            for service, containers in index.items()
+        }
+        object.__setattr__(self, "_by_service", ordered)
 
     def of(self, service: str) -> tuple[ObservedContainer, ...]:
         """Our containers of one service (or of nginx, or of OPA), oldest generation first."""
-        mine = [c for c in self.engine.containers if c.ours and c.service == service]
-        return tuple(sorted(mine, key=lambda c: (c.generation, c.replica or 0, c.name)))
+        return self._by_service.get(service, ())
+
+    def policy(self, revision: str) -> PolicyHealth:
+        """What is known of the OPA that answers for `revision`."""
+        return self.policies.get(revision, _NOT_ASKED)

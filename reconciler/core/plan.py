@@ -119,6 +119,20 @@ class RemoveFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareProxy:
+    """Clear nginx's stale private socket away and make the flags that are missing, before it starts."""
+
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparePolicy:
+    """Make the folder for OPA's socket of `revision`, and its token, before it starts."""
+
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
 class TestProxyConfig:
     """Let nginx itself check a configuration (`nginx -t`) before it is put in place."""
 
@@ -171,6 +185,8 @@ Action = (
     | RemoveContainer
     | WriteFile
     | RemoveFile
+    | PrepareProxy
+    | PreparePolicy
     | TestProxyConfig
     | ReloadProxy
     | WaitProxy
@@ -193,6 +209,8 @@ _VERBS: dict[type, str] = {
     RemoveContainer: "remove",
     WriteFile: "write",
     RemoveFile: "delete",
+    PrepareProxy: "prepare",
+    PreparePolicy: "prepare",
     TestProxyConfig: "test",
     ReloadProxy: "reload",
     WaitProxy: "wait for",
@@ -221,9 +239,13 @@ class PlannedAction:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in an order that respects `after`; empty means converged."""
+    """Steps in an order that respects `after`; empty means converged.
+
+    `notes` say what the plan leaves undone on purpose, and what would let it be done.
+    """
 
     steps: tuple[PlannedAction, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return "".join(f"{step}\n" for step in self.steps)
@@ -245,6 +267,11 @@ class Outcome(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     SKIPPED = "skipped"
+
+    @property
+    def moves_on(self) -> bool:
+        """The world is not as it was: look at once what follows from it."""
+        return self is Outcome.OK
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Problem
 from reconciler.core.observed import ObservedState
-from reconciler.core.plan import Outcome, Plan, Result
-from reconciler.core.rollout import Decision, Rollout
+from reconciler.core.plan import WAITING, Outcome, Plan, Result
+from reconciler.core.rollout import Decision, Move, Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,11 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One pass, finished. `errors` are what stopped a part of it; `started` and `ended` are RFC 3339, UTC."""
+    """One pass, finished. `errors` are what stopped a part of it; `started` and `ended` are RFC 3339, UTC.
+
+    `is_settled` is false when the manifest was still being written, so that it was not looked at. `asked` is
+    the revision of the manifest as it was read, "" when it could not be; `desired` is the one in force.
+    """
 
     number: int
     trigger: Trigger
@@ -85,6 +89,13 @@ class Cycle:
     plan: Plan = field(default_factory=Plan)
     results: tuple[Result, ...] = ()
     errors: tuple[str, ...] = ()
+    is_settled: bool = True
+    asked: str = ""
+
+    @property
+    def moved(self) -> bool:
+        """A rollout took a step."""
+        return any(decision.move is not Move.HOLD for decision in self.decisions)
 
     @property
     def look_again_s(self) -> float | None:
@@ -96,8 +107,7 @@ class Cycle:
     def did_something(self) -> bool:
         """It changed the world, or tried to, or found something wrong."""
         acted = any(
-            result.outcome not in (Outcome.PENDING, Outcome.SKIPPED)
-            and not step.action.__class__.__name__.startswith("Wait")
+            result.outcome not in (Outcome.PENDING, Outcome.SKIPPED) and not isinstance(step.action, WAITING)
             for step, result in zip(self.plan.steps, self.results, strict=True)
         )
         return acted or bool(self.errors or self.problems)

@@ -49,6 +49,7 @@ TRANSITIONS: Mapping[tuple[Phase, Move], Phase] = {
     (Phase.STARTING, Move.GIVE_UP): Phase.ROLLING_BACK,
     (Phase.STARTING, Move.SUPERSEDE): Phase.ROLLING_BACK,
     (Phase.PROMOTING, Move.SWITCHED): Phase.DRAINING,
+    (Phase.PROMOTING, Move.GIVE_UP): Phase.ROLLING_BACK,
     (Phase.DRAINING, Move.DRAINED): Phase.STABLE,
     (Phase.ROLLING_BACK, Move.REMOVED): Phase.STABLE,
 }
@@ -66,13 +67,21 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A container that has shown that it can serve, and the address nginx reaches it at."""
+
+    container_id: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceRollout:
     """The state of one service.
 
     `serving` is the slot nginx uses by default; it holds `stable`. `candidate` is what is being started or
     switched to, in `serving.other`; while DRAINING it is already `stable` and `leaving` is what goes.
-    `since` is when the phase was entered (seconds since the epoch). `generation` numbers containers, so that
-    no two ever share a name.
+    `since` is when the phase was entered (seconds since the epoch). `blue` and `green` are the members of the
+    slots. `quarantined` are revisions that were given up, newest last.
     """
 
     service: str
@@ -82,7 +91,8 @@ class ServiceRollout:
     candidate: Release | None = None
     leaving: Release | None = None
     since: float = 0.0
-    generation: int = 0
+    blue: tuple[Member, ...] = ()
+    green: tuple[Member, ...] = ()
     quarantined: tuple[str, ...] = ()
     reason: str = ""
 
@@ -90,6 +100,10 @@ class ServiceRollout:
     def candidate_slot(self) -> Slot:
         """Where a candidate is started: the other slot, or the serving one when nothing serves yet."""
         return self.serving if self.stable is None else self.serving.other
+
+    def members(self, slot: Slot) -> tuple[Member, ...]:
+        """Who serves in `slot`, as last remembered."""
+        return self.blue if slot is Slot.BLUE else self.green
 
     def after(self, decision: Decision, now: float) -> ServiceRollout:
         """The state once `decision` is taken; `now` in seconds since the epoch."""
@@ -99,7 +113,7 @@ class ServiceRollout:
         moved = dataclasses.replace(self, phase=phase, since=now, reason=decision.reason)
         match decision.move:
             case Move.START:
-                return dataclasses.replace(moved, candidate=decision.release, generation=self.generation + 1)
+                return dataclasses.replace(moved, candidate=decision.release)
             case Move.SWITCHED:
                 serving = self.candidate_slot
                 return dataclasses.replace(
@@ -139,15 +153,16 @@ class Decision:
 class Rollout:
     """The whole state: services by name, and what outlives any of them.
 
-    `torn_down`: an operator took the stack down, and only `deploy` brings it back. `subnet` is the one our
-    network got. `next_address` counts addresses given, so that none is given again soon. `desired_digest`
-    is the manifest that was last admitted.
+    `torn_down`: an operator took the stack down, and only `deploy` brings it back; `drop_volumes`: with its
+    data. `subnet` and `ip_range` are those our network got, so that a lost one comes back as it was.
+    `admitted` is the revision of the manifest that was last let in.
     """
 
     services: Mapping[str, ServiceRollout] = field(default_factory=dict)
     torn_down: bool = False
+    drop_volumes: bool = False
     subnet: str | None = None
-    next_address: int = 0
+    ip_range: str | None = None
     admitted: str = ""
 
     def of(self, service: str) -> ServiceRollout:

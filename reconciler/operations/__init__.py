@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from reconciler.core.desired import Json
+if TYPE_CHECKING:
+    from reconciler.core.desired import Json
 
 
 class Exit(IntEnum):
@@ -35,6 +37,19 @@ class Request:
     actor: str = ""
 
 
-Event = Mapping[str, Json]
-"""`{"event": "step"|"check"|"line"|"cycle"|"end", ...}`; `end` carries `exit`, `text` and `value`."""
+Event = Mapping[str, "Json"]
+"""`{"event": "step"|"check"|"line"|"tick"|"end", ...}`; `end` carries `exit`, `text` and `value`."""
 Events = Iterator[Event]
+
+
+def end(code: Exit, text: str = "", value: Json = None) -> Event:
+    """The last event of every answer."""
+    return {"event": "end", "exit": int(code), "text": text, "value": value}
+
+
+def line(text: str) -> Event:
+    """Something to tell while the work goes on."""
+    return {"event": "line", "text": text}
+
+
+TICK: Event = {"event": "tick"}

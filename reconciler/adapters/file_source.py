@@ -1,0 +1,183 @@
+"""A manifest in a plain file: read only when nobody is in the middle of writing it.
+
+Three quarters of all prefixes of a valid manifest are valid YAML, so a half-written file must not be believed.
+A file renamed into place is whole; any other must look the same twice, `SETTLE_S` apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler.core.errors import ManifestError, Problem
+from reconciler.formats import manifest
+from reconciler.ports import Clock, Loaded
+
+SETTLE_S = 0.3
+OLD_S = 2.0
+"""A file whose last change is older than this is nobody's work in progress."""
+MAX_BYTES = 1024 * 1024
+MAX_POLICIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the file was like at one moment (monotonic seconds)."""
+
+    identity: tuple[int, int, int, int]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A reading, and the digest of all it was made from."""
+
+    inputs: bytes
+    env_files: tuple[str, ...]
+    loaded: Loaded
+
+
+class FileSource:
+    """The Source port over one file, the policies folder beside it and its env files."""
+
+    def __init__(self, path: Path, clock: Clock, allow: Callable[[], frozenset[str]] = frozenset) -> None:
+        self._path = path
+        self._clock = clock
+        self._allow = allow
+        self._renamed: int | None = None
+        self._look: _Look | None = None
+        self._last: _Reading | None = None
+
+    @property
+    def path(self) -> Path:
+        """The manifest's path as given."""
+        return self._path
+
+    def renamed_into_place(self) -> None:
+        """A hint from the watcher: whatever is there now came whole."""
+        try:
+            self._renamed = os.stat(self._path).st_ino
+        except OSError:
+            self._renamed = None
+
+    def load(self) -> Loaded:
+        """The manifest as it is now. `settled` is false while it may still be written."""
+        try:
+            data, status = _read(self._path)
+        except OSError as error:
+            return self._unreadable(_why(error, self._path))
+        identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        loaded = self._parsed(data)
+        return replace(loaded, settled=self._is_settled(identity, status))
+
+    def _is_settled(self, identity: tuple[int, int, int, int], status: os.stat_result) -> bool:
+        now = self._clock.monotonic()
+        if self._look is None or self._look.identity != identity:
+            self._look = _Look(identity, now)
+        if identity[0] == self._renamed and self._look.at == now:
+            self._look = _Look(identity, now - SETTLE_S)
+        self._renamed = None
+        return now - self._look.at >= SETTLE_S or self._clock.now() - status.st_mtime > OLD_S
+
+    def _parsed(self, data: bytes) -> Loaded:
+        """What the bytes say; the last reading where neither they nor anything they name changed."""
+        policies, troubles = self._policies()
+        if (
+            self._last is not None
+            and not troubles
+            and self._last.inputs == self._inputs(data, policies, self._last.env_files)
+        ):
+            return self._last.loaded
+        reading = manifest.read(
+            data,
+            file=self._path.name,
+            folder=self._path.resolve().parent.name,
+            env_files=self._env_file,
+            allow=self._allow(),
+            processors=os.cpu_count(),
+        )
+        desired = replace(reading.desired, user_policies=policies) if reading.desired and not troubles else None
+        is_yaml = desired is not None or _is_yaml(data, self._path.name)
+        loaded = Loaded(reading.digest, desired, (*reading.problems, *troubles), reading.warnings, parsed=is_yaml)
+        if not troubles:
+            self._last = _Reading(self._inputs(data, policies, reading.env_files), reading.env_files, loaded)
+        return loaded
+
+    def _inputs(self, data: bytes, policies: tuple[tuple[str, str], ...], env_files: tuple[str, ...]) -> bytes:
+        named = [(name, self._env_file(name)) for name in env_files]
+        return hashlib.sha256(data + repr((policies, named)).encode()).digest()
+
+    def _policies(self) -> tuple[tuple[tuple[str, str], ...], tuple[Problem, ...]]:
+        """The operator's own `*.rego`, sorted by name; an absent folder is an empty one."""
+        folder = self._path.parent / self._policies_dir()
+        try:
+            names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".rego"))
+        except (FileNotFoundError, NotADirectoryError):
+            return (), ()
+        except OSError as error:
+            return (), (Problem(str(folder), 0, 0, _why(error, folder)),)
+        found, troubles = [], []
+        for name in names[:MAX_POLICIES]:
+            try:
+                found.append((name, _read(folder / name)[0].decode("utf-8")))
+            except (OSError, UnicodeDecodeError) as error:
+                troubles.append(Problem(str(folder / name), 0, 0, _why(error, folder / name)))
+        return tuple(found), tuple(troubles)
+
+    def _policies_dir(self) -> str:
+        desired = self._last.loaded.desired if self._last else None
+        return desired.opa.policies_dir if desired else "policies"
+
+    def _env_file(self, name: str) -> str | None:
+        """Text of an env file below the manifest's folder, None where it cannot be read."""
+        path = (self._path.parent / name).resolve()
+        if not path.is_relative_to(self._path.parent.resolve()):
+            return None
+        try:
+            return _read(path)[0].decode("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _unreadable(self, message: str) -> Loaded:
+        digest = hashlib.sha256(message.encode()).hexdigest()
+        return Loaded(digest, problems=(Problem(str(self._path), 0, 0, message),), parsed=False)
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    """At most MAX_BYTES + 1 bytes of a regular file that is no link; OSError otherwise."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "is not a regular file")
+        data = b""
+        while len(data) <= MAX_BYTES and (more := os.read(descriptor, MAX_BYTES + 1 - len(data))):
+            data += more
+        return data, status
+    finally:
+        os.close(descriptor)
+
+
+def _is_yaml(data: bytes, file: str) -> bool:
+    try:
+        manifest.parse(data, file)
+    except ManifestError:
+        return False
+    return True
+
+
+def _why(error: Exception, path: Path) -> str:
+    match error:
+        case FileNotFoundError():
+            return f"there is no {path.name} here. `swiftdeploy init` in a folder with one, or name it with --file"
+        case PermissionError():
+            return f"may not be read by this user; `chmod +r {path.name}` or run as its owner"
+        case UnicodeDecodeError():
+            return "is not UTF-8"
+        case OSError(errno=40):
+            return "is a symbolic link; the manifest must be a file of its own (its folder may be a link)"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -1,0 +1,195 @@
+"""The status as lines of text: pure, so that a live view, a pipe and a test see the same."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from reconciler.cli.terminal import Paint, ago, table, text_of
+
+STATES = {"converged": "good", "converging": "warned", "degraded": "poor", "torn_down": "dim", "empty": "dim"}
+WORDS = {"torn_down": "torn down"}
+GOOD = frozenset({"PASS", "ready", "healthy", "running", "stable"})
+POOR = frozenset({"FAIL", "sick", "unhealthy", "exited", "dead", "restarting", "rolling_back"})
+
+
+def status_lines(value: Any, now: float, paint: Paint, cells: int | None = None) -> list[str]:
+    """What `status` shows; `cells` is the terminal's width where lines must fit into it."""
+    sections = [
+        _heading(value, now, paint),
+        _problems(value, paint),
+        [*_traffic(value), *_policy(value, paint)],
+        _services(value, now, paint, cells),
+        _containers(value, paint, cells),
+        [*_ingress(value), *_last_cycle(value, now, paint)],
+    ]
+    return [line for section in sections if section for line in ("", *section)][1:]
+
+
+def _heading(value: Any, now: float, paint: Paint) -> list[str]:
+    state = text_of(value["state"])
+    first = f"{paint.bold(text_of(value['project']))}  {paint(STATES.get(state, ''), WORDS.get(state, state))}"
+    if value.get("url") and state not in ("torn_down", "empty"):
+        first += f"  {text_of(value['url'])}"
+    manifest = value["manifest"]
+    revision = text_of(manifest.get("revision"))[:12]
+    second = f"manifest {text_of(manifest['path'])}{f', revision {revision}' if revision else ''}"
+    daemon = value.get("daemon")
+    if daemon:
+        up = _age(daemon.get("since"), now)
+        third = f"daemon {text_of(daemon['version'])}, pid {daemon['pid']}{f', up {up}' if up else ''}"
+    else:
+        third = "no daemon: nothing is watched or repaired"
+    return [first, paint.dim(second), paint.dim(third)]
+
+
+def _problems(value: Any, paint: Paint) -> list[str]:
+    manifest = value["manifest"]
+    problems = [f"  {text_of(problem)}" for problem in manifest.get("problems", ())]
+    if manifest.get("valid", True):
+        return problems and [paint("warned", "The manifest is odd:"), *problems]
+    return [paint("poor", "The manifest is wrong; what ran before goes on:"), *problems]
+
+
+def _traffic(value: Any) -> list[str]:
+    traffic = value.get("traffic") or {}
+    modes = {text_of(service["mode"]) for service in value["services"]}
+    each = ", ".join(f"{text_of(service['mode'])} ({text_of(service['name'])})" for service in value["services"])
+    return [
+        f"Mode: {each if len(modes) > 1 else (modes or {'-'}).pop()}",
+        f"Requests/sec: {_number(traffic.get('req_per_sec'))}",
+        f"P99 latency: {_number(traffic.get('p99_latency_ms'), unit='ms')}",
+        f"Error rate: {_share(traffic.get('error_rate'))}",
+    ]
+
+
+def _policy(value: Any, paint: Paint) -> list[str]:
+    policy = value.get("policy") or {}
+    named = {"infrastructure": "Infrastructure", "canary": "Canary Safety"}
+    domains = [*named, *(domain for domain in policy if domain not in named)]
+    return ["Policy Status:", *(f"- {named.get(d, text_of(d))}: {_verdict(policy.get(d), paint)}" for d in domains)]
+
+
+def _verdict(verdict: Any, paint: Paint) -> str:
+    if not verdict:
+        return "UNKNOWN"
+    reason = text_of(verdict.get("reason"))
+    return f"{_toned(paint, text_of(verdict['status']))}{f' ({reason})' if reason else ''}"
+
+
+def _services(value: Any, now: float, paint: Paint, cells: int | None) -> list[str]:
+    if not value["services"]:
+        return []
+    rows = [["SERVICE", "MODE", "PHASE", "READY", "SLOT", "REVISION", "VERSION", "SINCE", "IMAGE"]]
+    for service in value["services"]:
+        ready = f"{text_of(service['ready'])}/{text_of(service['wanted'])}"
+        rows.append(
+            [
+                text_of(service["name"]),
+                text_of(service["mode"]),
+                text_of(service["phase"]),
+                ready,
+                text_of(service.get("slot")) or "-",
+                text_of(service.get("revision"))[:12] or "-",
+                text_of(service.get("version")) or "-",
+                _age(service.get("since"), now) or "-",
+                text_of(service.get("image")) or "-",
+            ]
+        )
+    first, *others = table(rows, cells, drop=(8, 6, 4, 7, 5))
+    lines = [paint.dim(first)]
+    for line, service in zip(others, value["services"], strict=True):
+        short = service["ready"] != service["wanted"]
+        lines.append(paint("warned", line) if short else line)
+        if service.get("reason"):
+            lines.append(paint.dim(f"  {text_of(service['reason'])}"))
+        if quarantined := service.get("quarantined"):
+            kept = ", ".join(text_of(revision)[:12] for revision in quarantined)
+            lines.append(paint("poor", f"  given up, not tried again: {kept}"))
+    return lines
+
+
+def _containers(value: Any, paint: Paint, cells: int | None) -> list[str]:
+    containers = [container for service in value["services"] for container in service.get("containers", ())]
+    if not containers:
+        return []
+    rows = [["CONTAINER", "STATUS", "HEALTH", "SLOT", "MODE", "ADDRESS", "REVISION", "ID"]]
+    rows += [
+        [
+            text_of(container["name"]),
+            text_of(container["status"]),
+            text_of(container["health"]),
+            text_of(container.get("slot")) or "-",
+            text_of(container.get("mode")) or "-",
+            text_of(container.get("address")) or "-",
+            text_of(container.get("revision"))[:12] or "-",
+            text_of(container.get("id"))[:12],
+        ]
+        for container in containers
+    ]
+    first, *others = table(rows, cells, drop=(7, 6, 4, 3, 5))
+    lines = [paint.dim(first)]
+    for line, container in zip(others, containers, strict=True):
+        poor = container["health"] in POOR or container["status"] in POOR
+        lines.append(paint("poor", line) if poor else line)
+        if container.get("detail") and container["health"] != "ready":
+            lines.append(paint.dim(f"  {text_of(container['detail'])}"))
+    return lines
+
+
+def _ingress(value: Any) -> list[str]:
+    nginx, opa = value.get("nginx") or {}, value.get("opa") or {}
+    live, wanted = text_of(nginx.get("live_hash"))[:12], text_of(nginx.get("wanted_hash"))[:12]
+    config = f"configuration {live or 'not answered'}"
+    if live and wanted and live != wanted:
+        config += f", {wanted} wanted"
+    port = f" on port {text_of(nginx['port'])}" if nginx.get("port") else ""
+    opa_words = "ready" if opa.get("ready") else text_of(opa.get("detail")) or "not ready"
+    revision = text_of(opa.get("revision"))[:12]
+    return [
+        f"nginx: {text_of(nginx.get('status')) or 'absent'}{port}, {config}",
+        f"opa: {opa_words}{f', policy {revision}' if revision else ''}",
+    ]
+
+
+def _last_cycle(value: Any, now: float, paint: Paint) -> list[str]:
+    cycle = value.get("last_cycle")
+    if not cycle:
+        return ["Last cycle: none yet"]
+    age = _age(cycle.get("at"), now)
+    plan, errors = cycle.get("plan") or [], cycle.get("errors") or []
+    did = f"{len(plan)} {'action' if len(plan) == 1 else 'actions'}" if plan else "nothing to do"
+    head = f"Last cycle: {text_of(cycle['number'])}{f', {age} ago' if age else ''}, {text_of(cycle['trigger'])}: {did}"
+    steps = [f"  {text_of(step)}" for step in plan[:8]]
+    more = [f"  and {len(plan) - 8} more"] if len(plan) > 8 else []
+    return [head, *steps, *more, *(paint("poor", f"  {text_of(error)}") for error in errors)]
+
+
+def _toned(paint: Paint, word: str) -> str:
+    return paint("good" if word in GOOD else "poor" if word in POOR else "warned", word)
+
+
+def _number(value: object, unit: str = "") -> str:
+    """A number with at most one decimal; words (a bound, why it is unknown) as they are; `-` for nothing."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return text_of(value) or "-"
+    text = f"{value:.1f}".removesuffix(".0") if abs(value) < 100 else f"{value:.0f}"
+    return f"{text}{unit}"
+
+
+def _share(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return text_of(value) or "-"
+    return f"{value * 100:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def _age(moment: object, now: float) -> str:
+    """How long ago, from seconds since the epoch or RFC 3339; empty where it cannot be told."""
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return ""
+    if isinstance(moment, bool) or not isinstance(moment, (int, float)) or moment <= 0:
+        return ""
+    return ago(now - moment)

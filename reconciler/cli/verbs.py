@@ -1,0 +1,178 @@
+"""The verb table: parsing, help, completion and the page `docs/cli.md` are made from it.
+
+A new verb is a row here and a module `reconciler/cli/<verb>.py` with
+`run(arguments: Namespace, options: Options, session: Session) -> int`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MODES = ("canary", "stable")
+SHELLS = ("bash", "zsh")
+FORMATS = ("text", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A switch (no `value`), or an option that takes one; `kind` names a parser in `parsing.KINDS`."""
+
+    flags: tuple[str, ...]
+    help: str
+    value: str = ""
+    kind: str = "text"
+    choices: tuple[str, ...] = ()
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A word without dashes; optional ones come last."""
+
+    name: str
+    help: str
+    choices: tuple[str, ...] = ()
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """`about` is what `VERB --help` says beyond the summary; `changes` is true where something may be changed."""
+
+    name: str
+    summary: str
+    about: str = ""
+    operands: tuple[Operand, ...] = ()
+    options: tuple[Option, ...] = ()
+    examples: tuple[str, ...] = ()
+    changes: bool = False
+    is_first_steps: bool = False
+
+
+COMMON = (
+    Option(("--file",), "the manifest (default: ./manifest.yaml)", "PATH", "file"),
+    Option(("--state-dir",), "the state directory (default: $STATE_DIRECTORY, else ./state)", "PATH", "folder"),
+    Option(("-o", "--output"), "text for people, json for programs", "FORMAT", choices=FORMATS, default="text"),
+    Option(("-h", "--help"), "help for a verb, or for all of it"),
+)
+
+FOLLOW = Option(("-f", "--follow"), "go on as more comes, until Ctrl-C")
+
+VERBS = (
+    Verb(
+        "init",
+        "render the files that follow from the manifest, start nothing",
+        "Writes docker-compose.yml, the nginx and the OPA configuration to <state-dir>/rendered/ and says where.\n"
+        "The same manifest always gives the same bytes; `docker compose up` works on them alone.",
+        changes=True,
+        is_first_steps=True,
+    ),
+    Verb(
+        "validate",
+        "check the manifest and this host, five checks",
+        "1 the manifest is there and is YAML   2 its fields are there and make sense   3 the image is there\n"
+        "4 the nginx port is free              5 nginx accepts its configuration\n"
+        "Changes nothing. Exit code 6 when the manifest is wrong.",
+        options=(Option(("--manifest-only",), "the first two checks, without Docker: for editors and CI"),),
+        examples=("validate", "validate --manifest-only --file other.yaml"),
+        is_first_steps=True,
+    ),
+    Verb(
+        "deploy",
+        "bring everything up as the manifest says, wait until it is healthy",
+        "A running service is replaced without losing a request. Policy is asked first: a full disk or a busy\n"
+        "host is `DENIED: <reason>`, exit code 3, and nothing has changed.",
+        options=(
+            Option(("--allow-interruption",), "allow changes that cannot be made without a moment of downtime"),
+            Option(("--timeout",), "how long to wait for healthy (default: the manifest's)", "SECONDS", "seconds"),
+        ),
+        examples=("deploy", "deploy --timeout 120"),
+        changes=True,
+        is_first_steps=True,
+    ),
+    Verb(
+        "status",
+        "what runs, how well, and what policy says; live on a terminal",
+        "On a terminal the view is renewed every second: q or Ctrl-C leaves it. In a pipe, or with --once,\n"
+        "it is printed once.",
+        options=(Option(("--once",), "print it once, also on a terminal"),),
+        examples=("status", "status --once", "status -o json | jq .state"),
+        is_first_steps=True,
+    ),
+    Verb(
+        "promote",
+        "switch to canary, or on to stable",
+        "Writes the mode into the manifest and replaces the service's containers, nothing else. Leaving canary\n"
+        "for stable is policy's to allow.",
+        operands=(
+            Operand("MODE", "canary or stable", MODES),
+            Operand("SERVICE", "which service, where there are several", is_optional=True),
+        ),
+        examples=("promote canary", "promote stable"),
+        changes=True,
+        is_first_steps=True,
+    ),
+    Verb(
+        "history",
+        "what was done, when and why",
+        "Reads <state-dir>/history.jsonl itself, so it needs no daemon and no lock. Idle cycles in a row are one\n"
+        "line. With -o json: the records, one on a line.",
+        options=(
+            FOLLOW,
+            Option(("-n", "--lines"), "how many records (default: 20; 0 is all)", "N", "count"),
+            Option(("--since",), "only records since then: 10m, 2h, 3d or 2026-05-06T12:00:00Z", "TIME", "moment"),
+        ),
+        examples=("history", "history --follow", "history --since 2h -n 0"),
+        is_first_steps=True,
+    ),
+    Verb(
+        "teardown",
+        "remove containers, network and log volume",
+        "Rendered files and the history stay. The daemon does not bring the stack back; only deploy does.",
+        options=(
+            Option(("--clean",), "remove the rendered files too (the history stays)"),
+            Option(("--volumes",), "remove data volumes too: THE DATA IS GONE"),
+        ),
+        examples=("teardown", "teardown --clean"),
+        changes=True,
+        is_first_steps=True,
+    ),
+    Verb(
+        "diff",
+        "what deploy would change: the plan, and the files",
+        "Exit code 0: nothing, 2: there are changes. Changes nothing.",
+        examples=("diff", "diff > /dev/null || echo changes"),
+    ),
+    Verb(
+        "logs",
+        "what a service's containers print",
+        "Control characters are shown, not obeyed, unless --raw.",
+        operands=(Operand("SERVICE", "a service, nginx or opa (default: the service)", is_optional=True),),
+        options=(
+            FOLLOW,
+            Option(("-n", "--tail"), "how many lines of each container (default: 100)", "N", "count"),
+            Option(("--raw",), "print the bytes as they are, colours and all"),
+        ),
+        examples=("logs", "logs nginx --follow"),
+    ),
+    Verb(
+        "reconcile",
+        "look again now, and repair what is not as it should be",
+        "What the daemon does by itself, without waiting for its next turn.",
+        changes=True,
+    ),
+    Verb(
+        "doctor",
+        "is this host ready: Docker, disk, limits, ports, clock",
+        "Each finding says what to do about it. Changes nothing. Exit code 1 when something is wrong.",
+    ),
+    Verb(
+        "completion",
+        "print a script that completes words for your shell",
+        operands=(Operand("SHELL", "bash or zsh", SHELLS),),
+        examples=("completion bash > /etc/bash_completion.d/{program}", "completion zsh > ~/.zfunc/_{program}"),
+    ),
+    Verb("version", "print the version"),
+)
+
+BY_NAME = {verb.name: verb for verb in VERBS}

@@ -1,0 +1,28 @@
+"""Addresses are ours to give: fixed ones outside the part of the network that Docker hands out."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+
+RESERVED = 10
+"""How many addresses at the start of a network stay free (its gateway is the first of them)."""
+
+
+def pick_address(subnet: str, ip_range: str, taken: Iterable[str], name: str) -> str | None:
+    """A free address of `subnet` outside `ip_range`, or None when all are taken.
+
+    The search starts at a place that follows from `name`, which no two containers share, so that an address
+    just given up is not given again at once: some client may still talk to it.
+    """
+    network, dynamic = IPv4Network(subnet), IPv4Network(ip_range)
+    first, last = int(network.network_address) + RESERVED, int(network.broadcast_address) - 1
+    count = last - first + 1
+    busy = set(taken)
+    start = zlib.crc32(name.encode()) % count
+    for step in range(count):
+        address = IPv4Address(first + (start + step) % count)
+        if address not in dynamic and str(address) not in busy:
+            return str(address)
+    return None

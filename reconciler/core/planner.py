@@ -1,0 +1,475 @@
+"""From wishes and a snapshot to a plan: pure, deterministic, and complete in one pass.
+
+    images ─▶ OPA, first and alone ─▶ network, volumes ─▶ nginx ─▶ each service by its phase
+
+A plan holds whatever can be done now and the waits that the rest hangs on; the next cycle goes on from what
+it then sees. Nothing here remembers anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.core.addresses import pick_address
+from reconciler.core.container import LABEL, ContainerSpec
+from reconciler.core.containers import service_container, slot_name
+from reconciler.core.desired import POLICY, PROXY, DesiredState
+from reconciler.core.membership import in_slot, of_release
+from reconciler.core.observed import ObservedContainer, ObservedNetwork, ObservedState, Slot, Status
+from reconciler.core.plan import (
+    Action,
+    ConnectContainer,
+    CreateContainer,
+    EnsureNetwork,
+    EnsureVolume,
+    Plan,
+    PlannedAction,
+    PreparePolicy,
+    PrepareProxy,
+    PullImage,
+    ReloadProxy,
+    RemoveContainer,
+    RemoveFile,
+    RemoveNetwork,
+    RemoveVolume,
+    SetTraffic,
+    StartContainer,
+    StopContainer,
+    TestProxyConfig,
+    WaitHealthy,
+    WaitPolicy,
+    WaitProxy,
+    WriteFile,
+)
+from reconciler.core.rollout import Phase, Release, Rollout, ServiceRollout
+from reconciler.core.targets import PolicyTarget, Targets
+
+PROXY_CONFIG = "nginx/live/nginx.conf"
+"""The configuration that the daemon's nginx reads, under `rendered/`."""
+
+RELOAD_SETTLES_S = 5.0
+"""How long a reload may take to show before it is asked for again (measured: up to 1.4 s on a busy host)."""
+
+GONE = frozenset({Status.DEAD, Status.REMOVING})
+BEING_HEALED = frozenset({Status.RESTARTING})
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Everything that should be so. `files` maps paths under `rendered/` to their text.
+
+    `proxy_hash` is the hash that nginx answers once it runs `files[PROXY_CONFIG]`. `compose_labels` are, by
+    Compose service, the labels that let `docker compose` know our containers. `allow_interruption` lets
+    nginx be replaced, which drops connections.
+    """
+
+    desired: DesiredState
+    targets: Targets
+    instance: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    proxy_hash: str = ""
+    compose_labels: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    allow_interruption: bool = False
+
+
+def make_plan(wish: Wish, observed: ObservedState, rollout: Rollout) -> Plan:
+    """The plan for one cycle; empty when `observed` is what is wished for."""
+    draft = _Draft(wish, observed, rollout)
+    if rollout.torn_down:
+        draft.tear_down()
+    else:
+        draft.converge()
+    return Plan(tuple(draft.steps), tuple(dict.fromkeys(draft.notes)))
+
+
+def sha256(text: str) -> str:
+    """SHA-256 (hex) of `text` as it is written to disk."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+class _Draft:
+    """A plan being written; every `plan_…` adds steps and answers the index that others must come after."""
+
+    def __init__(self, wish: Wish, observed: ObservedState, rollout: Rollout) -> None:
+        self.wish = wish
+        self.observed = observed
+        self.rollout = rollout
+        self.steps: list[PlannedAction] = []
+        self.notes: list[str] = []
+        self.services = {service.name: service for service in wish.desired.services}
+        self.taken: set[str] | None = None
+
+    def add(self, action: Action, target: str, cause: str, *after: int | None) -> int:
+        self.steps.append(PlannedAction(action, target, cause, tuple(i for i in after if i is not None)))
+        return len(self.steps) - 1
+
+    # ------------------------------------------------------------------ the whole
+
+    def converge(self) -> None:
+        self.plan_images()
+        self.plan_policies()
+        active = [state for state in self.rollout.services.values() if state.phase is not Phase.ABSENT]
+        if not active:
+            return
+        network = self.plan_network()
+        volumes = self.plan_volumes()
+        self.plan_files()
+        proxy = self.plan_proxy(network, active)
+        for state in active:
+            self.plan_service(state, (network, volumes), proxy)
+
+    def plan_images(self) -> None:
+        for reference in self.wish.targets.missing:
+            failed = self.observed.engine.images_failed.get(reference)
+            self.add(PullImage(reference), reference, f"not here; last try: {failed}" if failed else "not here")
+
+    def plan_files(self) -> None:
+        """Every rendered file but nginx's own configuration, which goes through `nginx -t` first."""
+        for path, text in sorted(self.wish.files.items()):
+            if path != PROXY_CONFIG:
+                self.write(path, text)
+
+    def write(self, path: str, text: str, *after: int | None) -> int | None:
+        """Write `path` if its bytes differ from `text`."""
+        seen = self.observed.files.get(path)
+        if seen == sha256(text):
+            return None
+        return self.add(WriteFile(path, text), path, "missing" if seen is None else "not as rendered", *after)
+
+    # ------------------------------------------------------------------ OPA
+
+    def plan_policies(self) -> None:
+        """Every OPA that should run, before those that should not are removed."""
+        wanted = self.wish.targets.policies
+        kept = [self.plan_policy(target) for target in wanted]
+        if not wanted or not all(self.observed.policy(target.revision).ready for target in wanted):
+            return
+        for container in self.observed.of(POLICY):
+            if container.id not in kept:
+                self.remove(container, "another OPA answers", 2.0)
+        files = {path for target in wanted for path in target.files}
+        for path in sorted(self.observed.files):
+            if path.startswith("opa/") and path not in files:
+                self.add(RemoveFile(path), path, "of an older policy")
+
+    def plan_policy(self, target: PolicyTarget) -> str | None:
+        """See that one OPA runs and answers; the ID of its container, where there is one."""
+        written = [self.write(path, text) for path, text in sorted(target.files.items())]
+        containers = self.observed.of(POLICY)
+        right = [c for c in containers if c.revision == target.spec.digest() and c.status not in GONE]
+        if not right:
+            cause = "missing" if not containers else "policies, limits or image changed"
+            prepared = self.add(PreparePolicy(target.revision), POLICY, cause)
+            created = self.create(POLICY, target.spec, None, cause, *written, prepared)
+            started = self.add(StartContainer(self.steps[created].target), POLICY, cause, created)
+            self.add(WaitPolicy(target.revision), POLICY, "starting", started)
+            return None
+        keep = right[-1]
+        health = self.observed.policy(target.revision)
+        if not keep.is_running and keep.status not in BEING_HEALED:
+            prepared = self.add(PreparePolicy(target.revision), POLICY, f"is {keep.status}")
+            started = self.add(StartContainer(keep.id), POLICY, _why_down(keep), *written, prepared)
+            self.add(WaitPolicy(target.revision), POLICY, "starting", started)
+        elif not health.ready:
+            self.add(WaitPolicy(target.revision), POLICY, health.detail, *written)
+        return keep.id
+
+    # ------------------------------------------------------------------ network and volumes
+
+    def network(self) -> ObservedNetwork | None:
+        """The network to use: ours before others', the one with most containers, then the oldest ID."""
+        named = self.observed.engine.networks
+        return min(named, key=lambda n: (not n.ours, -n.attached, n.id), default=None)
+
+    def plan_network(self) -> int | None:
+        wanted, chosen = self.wish.desired.network, self.network()
+        for network in self.observed.engine.networks:
+            if network is not chosen and network.ours and not network.attached:
+                self.add(RemoveNetwork(network.id, network.name), network.name, "a duplicate that nobody uses")
+        if chosen is not None:
+            return None
+        labels = (
+            (f"{LABEL}project", self.wish.desired.project),
+            (f"{LABEL}instance", self.wish.instance),
+            ("com.docker.compose.project", self.wish.desired.project),
+            ("com.docker.compose.network", "default"),
+        )
+        action = EnsureNetwork(wanted.name, wanted.driver, self.rollout.subnet, self.rollout.ip_range, labels)
+        return self.add(action, wanted.name, "missing")
+
+    def plan_volumes(self) -> int | None:
+        last = None
+        for name in sorted(self.volumes()):
+            if name not in self.observed.engine.volumes:
+                labels = (
+                    (f"{LABEL}project", self.wish.desired.project),
+                    ("com.docker.compose.project", self.wish.desired.project),
+                    ("com.docker.compose.volume", name),
+                )
+                last = self.add(EnsureVolume(name, labels), name, "missing", last)
+        return last
+
+    def volumes(self) -> set[str]:
+        """The named volumes that the services in the manifest mount."""
+        names = {s.log_volume for s in self.wish.desired.services if s.log_volume}
+        return names | {m.source for s in self.wish.desired.services for m in s.mounts if m.kind == "volume"}
+
+    # ------------------------------------------------------------------ nginx
+
+    def plan_proxy(self, network: int | None, active: list[ServiceRollout]) -> int | None:
+        """Bring nginx to its configuration; the index that traffic moves and removals come after."""
+        spec = self.wish.targets.proxy
+        containers = self.observed.of(PROXY)
+        running = next((c for c in containers if c.is_running), None)
+        if running is None:
+            return self.start_proxy(spec, containers, network)
+        if spec is not None and running.revision != spec.digest():
+            if self.wish.allow_interruption:
+                self.remove(running, "nginx's image, port or settings changed", running_grace(spec))
+                return self.start_proxy(spec, (), network, len(self.steps) - 1)
+            self.notes.append(
+                "nginx's image, port or settings changed: replacing it drops connections; "
+                "`deploy --allow-interruption` does it"
+            )
+        for extra in containers:
+            if extra.id != running.id:
+                self.remove(extra, "nginx runs already", 0)
+        connected = self.connect(running, network, ())
+        return self.configure_proxy(running, connected, active)
+
+    def start_proxy(
+        self, spec: ContainerSpec | None, containers: Iterable[ObservedContainer], *after: int | None
+    ) -> int | None:
+        if spec is None:
+            return None
+        here = [c for c in containers if c.revision == spec.digest() and c.status not in GONE]
+        for other in containers:
+            if other not in here:
+                self.remove(other, "not the nginx that is wanted", 0)
+        text = self.wish.files[PROXY_CONFIG]
+        written = None
+        if self.observed.files.get(PROXY_CONFIG) != sha256(text):
+            tested = self.add(TestProxyConfig(text, spec.image_id, None), PROXY_CONFIG, "changed")
+            written = self.write(PROXY_CONFIG, text, tested)
+        names = tuple(sorted(service.name for service in self.wish.desired.services))
+        cause = _why_down(here[-1]) if here else "missing"
+        prepared = self.add(PrepareProxy(names), PROXY, cause)
+        if here:
+            container = here[-1]
+            if container.status in BEING_HEALED:
+                return self.add(WaitProxy(self.wish.proxy_hash, False), PROXY, "restarting", written, prepared)
+            connected = self.connect(container, after[0] if after else None, ())
+            started = self.add(StartContainer(container.id), PROXY, cause, connected, written, prepared)
+        else:
+            created = self.create(PROXY, spec, None, cause, *after, written, prepared)
+            started = self.add(StartContainer(self.steps[created].target), PROXY, cause, created)
+        return self.add(WaitProxy(self.wish.proxy_hash, False), PROXY, "starting", started)
+
+    def configure_proxy(
+        self, running: ObservedContainer, connected: int | None, active: list[ServiceRollout]
+    ) -> int | None:
+        text, proxy = self.wish.files[PROXY_CONFIG], self.observed.proxy
+        if self.observed.files.get(PROXY_CONFIG) != sha256(text):
+            tested = self.add(TestProxyConfig(text, running.image_id, running.id), PROXY_CONFIG, "changed", connected)
+            written = self.write(PROXY_CONFIG, text, tested)
+            reloaded = self.add(ReloadProxy(running.id), PROXY, "its configuration changed", written)
+            return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", reloaded)
+        if proxy.live_hash != self.wish.proxy_hash:
+            if proxy.live_hash is None and not proxy.retiring:
+                return self.add(WaitProxy(self.wish.proxy_hash, False), PROXY, "does not answer yet", connected)
+            if proxy.retiring and proxy.retiring_for_s < RELOAD_SETTLES_S:
+                return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", connected)
+            reloaded = self.add(ReloadProxy(running.id), PROXY, "runs an older configuration", connected)
+            return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", reloaded)
+        waits = any(state.phase in _NEED_OLD_WORKERS_GONE for state in active)
+        if waits and proxy.retiring and proxy.retiring_for_s < self.drain_s(active):
+            return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, f"{proxy.retiring} old workers still serve")
+        return connected
+
+    def drain_s(self, active: list[ServiceRollout]) -> float:
+        """How long old workers may go on: the longest drain of any service on the move."""
+        moving = [self.services[state.service] for state in active if state.service in self.services]
+        return max((service.rollout.drain_s for service in moving), default=30.0)
+
+    # ------------------------------------------------------------------ services
+
+    def plan_service(self, state: ServiceRollout, needs: tuple[int | None, ...], proxy: int | None) -> None:
+        self.plan_slot(state, state.serving, state.stable, needs)
+        if state.phase in (Phase.STARTING, Phase.PROMOTING):
+            self.plan_slot(state, state.candidate_slot, state.candidate, needs)
+        if state.phase is Phase.PROMOTING:
+            self.set_traffic(state, 100, "the new release is ready", proxy)
+            return
+        weighed = self.set_traffic(
+            state, 0, "the default slot serves", proxy if state.phase is Phase.DRAINING else None
+        )
+        self.clear(state, proxy, weighed)
+
+    def set_traffic(self, state: ServiceRollout, weight_pct: int, cause: str, *after: int | None) -> int | None:
+        if self.observed.proxy.weights.get(state.service) == weight_pct:
+            return None
+        return self.add(SetTraffic(state.service, weight_pct), f"{state.service} → {weight_pct} %", cause, *after)
+
+    def plan_slot(
+        self, state: ServiceRollout, slot: Slot, release: Release | None, needs: tuple[int | None, ...]
+    ) -> None:
+        """See that every replica of `release` runs in `slot`."""
+        kept = self.wish.targets.kept.get(release.revision) if release else None
+        if release is None:
+            return
+        here = of_release(self.observed, state.service, slot, release)
+        replicas = self.replicas(state, kept.service.replicas if kept else len(here))
+        for replica in range(replicas):
+            mine = [c for c in here if c.replica == replica and c.status not in GONE]
+            if mine:
+                self.heal(mine[-1], needs, slot_name(state.service, slot))
+            elif kept is None:
+                self.notes.append(
+                    f"{state.service}: revision {release.revision[:12]} cannot be started again: not kept"
+                )
+            else:
+                spec = service_container(kept, release.mode)
+                cause = "missing" if release == state.stable else f"new release {release}"
+                created = self.create(state.service, spec, (slot, replica, release), cause, *needs)
+                name = self.steps[created].target
+                started = self.add(StartContainer(name), name, cause, created)
+                self.add(WaitHealthy(name), name, "starting", started)
+
+    def replicas(self, state: ServiceRollout, otherwise: int) -> int:
+        """How many containers the manifest wants of the service now."""
+        service = self.services.get(state.service)
+        return service.replicas if service else otherwise
+
+    def heal(self, container: ObservedContainer, needs: tuple[int | None, ...], alias: str) -> None:
+        """See that an existing container is attached, runs and is ready."""
+        connected = self.connect(container, needs[0], (alias,))
+        if container.status in (Status.EXITED, Status.CREATED):
+            cause = _why_down(container)
+            started = self.add(StartContainer(container.id), container.name, cause, connected, *needs)
+            self.add(WaitHealthy(container.id), container.name, "starting", started)
+        elif container.status is Status.PAUSED:
+            self.notes.append(f"{container.name} is paused; `docker unpause` it")
+        elif not container.is_ready:
+            self.add(WaitHealthy(container.id), container.name, container.health_detail or str(container.status))
+
+    def connect(self, container: ObservedContainer, network: int | None, aliases: tuple[str, ...]) -> int | None:
+        """Attach a container that lost its network (or whose network was lost)."""
+        chosen = self.network()
+        if chosen is not None and chosen.id in container.networks:
+            return None
+        if chosen is None and network is None:
+            return None
+        address = container.address if chosen is None or chosen.ours else None
+        action = ConnectContainer(container.id, self.wish.desired.network.name, address, aliases)
+        return self.add(action, container.name, "not on the network", network)
+
+    def clear(self, state: ServiceRollout, *after: int | None) -> None:
+        """Remove what has no business in the service's slots: old releases, dead ones, replicas too many."""
+        busy = {state.serving: state.stable}
+        if state.phase in (Phase.STARTING, Phase.PROMOTING):
+            busy[state.candidate_slot] = state.candidate
+        for slot in Slot:
+            keep = of_release(self.observed, state.service, slot, busy.get(slot))
+            newest = {c.replica: c.id for c in keep if c.status not in GONE}
+            for container in in_slot(self.observed, state.service, slot):
+                right = newest.get(container.replica) == container.id
+                wanted = self.replicas(state, len(newest))
+                if not (right and (container.replica or 0) < wanted):
+                    kept = self.wish.targets.kept.get(container.revision)
+                    grace = kept.service.stop_grace_period_s if kept else 10.0
+                    self.remove(container, "not wanted any more", grace, *after)
+
+    # ------------------------------------------------------------------ containers
+
+    def create(
+        self,
+        service: str,
+        spec: ContainerSpec,
+        place: tuple[Slot, int, Release] | None,
+        cause: str,
+        *after: int | None,
+    ) -> int:
+        """Create the next container of `service`; `place` is where it goes, None for nginx and OPA."""
+        generation = 1 + max((c.generation for c in self.observed.of(service)), default=0)
+        revision = place[2].revision if place else spec.digest()
+        parts = [service, place[0].value] if place else [service]
+        tail = [revision[:8], str(place[1]), f"g{generation}"] if place else [revision[:8], f"g{generation}"]
+        name = "-".join([self.wish.desired.project, *parts, *tail])
+        alias = slot_name(service, place[0]) if place else service
+        identity = {
+            "project": self.wish.desired.project,
+            "instance": self.wish.instance,
+            "service": service,
+            "revision": revision,
+            "generation": str(generation),
+        }
+        if place:
+            identity |= {"slot": place[0].value, "replica": str(place[1]), "mode": place[2].mode.value}
+        labels = {f"{LABEL}{key}": value for key, value in identity.items()}
+        labels |= dict(self.wish.compose_labels.get(alias, ()))
+        if place:
+            labels["com.docker.compose.container-number"] = str(place[1] + 1)
+        address = self.address(name) if place else None
+        action = CreateContainer(name, spec, address, tuple(sorted(labels.items())), (alias,) if spec.network else ())
+        return self.add(action, name, cause, *after)
+
+    def address(self, name: str) -> str | None:
+        """A fixed address for the container called `name`; None on a network that is somebody else's."""
+        chosen = self.network()
+        subnet = chosen.subnet if chosen else self.rollout.subnet
+        ip_range = chosen.ip_range if chosen else self.rollout.ip_range
+        if subnet is None or ip_range is None or (chosen is not None and not chosen.ours):
+            return None
+        if self.taken is None:
+            members = {m.address for s in self.rollout.services.values() for m in (*s.blue, *s.green)}
+            self.taken = members | self.observed.engine.taken_addresses
+        address = pick_address(subnet, ip_range, self.taken, name)
+        if address:
+            self.taken.add(address)
+        return address
+
+    def remove(self, container: ObservedContainer, cause: str, grace_s: float, *after: int | None) -> int:
+        """Stop a container if it runs, then remove it."""
+        stopped: int | None = None
+        if container.status in (Status.RUNNING, Status.RESTARTING, Status.PAUSED):
+            stopped = self.add(StopContainer(container.id, grace_s), container.name, cause, *after)
+            return self.add(RemoveContainer(container.id), container.name, cause, stopped)
+        return self.add(RemoveContainer(container.id), container.name, cause, *after)
+
+    # ------------------------------------------------------------------ teardown
+
+    def tear_down(self) -> None:
+        """nginx first, then the services, then OPA, then what they stood on."""
+        gone: list[int] = []
+        for container in self.observed.of(PROXY):
+            gone.append(self.remove(container, "torn down", 10.0))
+        proxy = tuple(gone)
+        for container in self.observed.engine.containers:
+            if container.ours and container.service != PROXY:
+                kept = self.wish.targets.kept.get(container.revision)
+                grace = kept.service.stop_grace_period_s if kept else 10.0
+                after = () if container.service == POLICY else proxy
+                gone.append(self.remove(container, "torn down", grace, *after))
+        for network in self.observed.engine.networks:
+            if network.ours:
+                self.add(RemoveNetwork(network.id, network.name), network.name, "torn down", *gone)
+        logs = {service.log_volume for service in self.wish.desired.services}
+        for name in sorted(self.observed.engine.volumes):
+            if name in logs or self.rollout.drop_volumes:
+                self.add(RemoveVolume(name), name, "torn down", *gone)
+
+
+_NEED_OLD_WORKERS_GONE = frozenset({Phase.PROMOTING, Phase.DRAINING, Phase.ROLLING_BACK})
+
+
+def running_grace(spec: ContainerSpec) -> float:
+    """How long nginx may finish what it is doing before it is replaced, in seconds."""
+    return spec.stop_grace_period_s
+
+
+def _why_down(container: ObservedContainer) -> str:
+    if container.status is Status.EXITED:
+        return "out of memory" if container.oom_killed else f"exited with code {container.exit_code}"
+    return f"is {container.status}"

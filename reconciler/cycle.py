@@ -1,0 +1,443 @@
+"""One pass: load, observe, evaluate, decide, render, plan, apply, record. Read `run_cycle` first.
+
+A cycle never asks what changed, only what is and what should be. It raises nothing: what goes wrong in it is
+in the `Cycle` it answers with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from reconciler.core.backoff import Backoff, strike, wait_s
+from reconciler.core.containers import KeptRevision, Layout
+from reconciler.core.decide import Context, advance, decide
+from reconciler.core.desired import POLICY, PROXY, DesiredState
+from reconciler.core.errors import EngineError, Problem, RenderError, StateError
+from reconciler.core.membership import recall, remember
+from reconciler.core.observed import EngineState, ObservedContainer, ObservedState, PolicyHealth
+from reconciler.core.plan import CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
+from reconciler.core.planner import Wish, make_plan
+from reconciler.core.record import Cycle, Trigger, Verdict
+from reconciler.core.rollout import Decision, Phase, Rollout
+from reconciler.core.targets import PolicyTarget, Targets, make_targets, wanted_images
+from reconciler.core.words import Deploy, Word, hear
+from reconciler.executor import apply_plan, performer
+from reconciler.formats import cycle_record, rendered
+from reconciler.formats import policy as policies
+from reconciler.formats.history import IdleRun
+from reconciler.ports import Loaded, Ports, ProbeTarget, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one cycle hands to the next. Only `rollout` and `last_good` matter, and both are on disk too."""
+
+    rollout: Rollout = field(default_factory=Rollout)
+    last_good: DesiredState | None = None
+    number: int = 0
+    backoff: Backoff = field(default_factory=dict)
+    allow_interruption: bool = False
+    voice: str | None = None
+    idle: IdleRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What never changes while a daemon runs."""
+
+    layout: Layout
+    pool: ThreadPoolExecutor
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The manifest in force, and the one that waits to be let in (None: none, or the same).
+
+    While nothing was ever let in, `force` is only a proposal: it says which policy engine to start.
+    """
+
+    force: DesiredState
+    incoming: DesiredState | None
+    is_proposal: bool = False
+
+    @property
+    def both(self) -> tuple[DesiredState, ...]:
+        """Everything that has to be looked at."""
+        return (self.force, self.incoming) if self.incoming else (self.force,)
+
+
+def run_cycle(
+    ports: Ports, setting: Setting, memory: Memory, trigger: Trigger, words: Sequence[Word] = ()
+) -> tuple[Cycle, Memory]:
+    """One whole cycle, recorded, and what the next one needs to know."""
+    notes = _Notes(memory.number + 1, trigger, ports.clock.timestamp(), ports.clock.monotonic())
+    memory = _heard(memory, words)
+    loaded = ports.source.load()
+    notes.problems += loaded.problems if loaded.settled else ()
+    notes.is_settled, notes.asked = loaded.settled, loaded.desired.revision if loaded.desired else ""
+    asked = _asked(memory, loaded)
+    if asked is not None:
+        try:
+            memory = _pass(ports, setting, memory, asked, notes)
+        except EngineError as error:
+            notes.errors.append(str(error))
+    cycle = notes.cycle(memory.rollout, ports)
+    return cycle, _recorded(ports, dataclasses.replace(memory, number=cycle.number), cycle)
+
+
+def look(ports: Ports, setting: Setting, memory: Memory, trigger: Trigger) -> Cycle:
+    """What a cycle would see, and what it would repair; changes and records nothing. Raises EngineError."""
+    return _imagined(ports, setting, memory, trigger, ahead=False)[0]
+
+
+def preview(ports: Ports, setting: Setting, memory: Memory, trigger: Trigger) -> tuple[Cycle, rendered.View | None]:
+    """What a cycle would do with the manifest as it is now if every gate were open, and the files it would write.
+
+    Changes and records nothing; no view where the manifest cannot be used. Raises EngineError and RenderError.
+    """
+    return _imagined(ports, setting, memory, trigger, ahead=True)
+
+
+def _imagined(
+    ports: Ports, setting: Setting, memory: Memory, trigger: Trigger, *, ahead: bool
+) -> tuple[Cycle, rendered.View | None]:
+    notes = _Notes(memory.number, trigger, ports.clock.timestamp(), ports.clock.monotonic())
+    loaded = ports.source.load()
+    notes.problems += loaded.problems
+    desired = (loaded.desired or memory.last_good) if ahead else (memory.last_good or loaded.desired)
+    if desired is None:
+        return notes.cycle(memory.rollout, ports), None
+    asked = Asked(desired, None)
+    engine = ports.runtime.observe(_wanted(ports, asked))
+    answering = _policy_targets(asked, engine, setting.layout, notes)
+    kept = _known(asked, engine, ports.rollouts.kept())
+    observed = _observe(ports, asked, engine, answering, kept)
+    targets = make_targets(desired, engine.images, kept, setting.layout, answering)
+    rollout = recall(memory.rollout, observed, targets.wanted)
+    verdict = _infrastructure(ports, asked, targets, observed, notes)
+    now = ports.clock.now()
+    decisions = decide(rollout, Context(targets, observed, now, _OPEN if ahead else verdict))
+    if ahead:
+        rollout = _with_subnet(ports, advance(rollout, decisions, now), observed)
+    rollout = remember(rollout, observed, {service.name: service.replicas for service in desired.services})
+    view = rendered.render(desired, targets, rollout, setting.layout)
+    wish = Wish(desired, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
+    notes.saw(desired, observed, decisions, make_plan(wish, observed, rollout))
+    return notes.cycle(rollout, ports), view
+
+
+_OPEN = Verdict("infrastructure", allow=True, reason="not asked: nothing is done", action="promote")
+
+
+def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _Notes) -> Memory:
+    engine = ports.runtime.observe(_wanted(ports, asked))
+    answering = _policy_targets(asked, engine, setting.layout, notes)
+    kept = _known(asked, engine, ports.rollouts.kept())
+    observed = _observe(ports, asked, engine, answering, kept)
+    asked, memory = _admit(ports, asked, memory, observed, answering, notes)
+
+    targets = make_targets(asked.force, engine.images, kept, setting.layout, answering)
+    rollout = recall(memory.rollout, observed, targets.wanted)
+    verdict = _infrastructure(ports, asked, targets, observed, notes)
+    context = Context(targets, observed, ports.clock.now(), verdict)
+    decisions = () if asked.is_proposal else decide(rollout, context)
+    rollout = _saved(ports, rollout, advance(rollout, decisions, context.now), context, notes)
+
+    view = rendered.render(asked.force, targets, rollout, setting.layout)
+    wish = Wish(asked.force, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
+    wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption)
+    plan = make_plan(wish, observed, rollout)
+    notes.saw(asked.force, observed, decisions, plan)
+    notes.results = _carry_out(ports, setting, memory.backoff, plan, notes)
+    return _remembered(memory, rollout, ports.clock.monotonic(), notes)
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+def _heard(memory: Memory, words: Sequence[Word]) -> Memory:
+    for word in words:
+        allow = memory.allow_interruption or (isinstance(word, Deploy) and word.allow_interruption)
+        memory = dataclasses.replace(memory, rollout=hear(memory.rollout, word), allow_interruption=allow)
+    return memory
+
+
+def _asked(memory: Memory, loaded: Loaded) -> Asked | None:
+    """None while there is nothing to go by: no manifest was ever good."""
+    incoming = loaded.desired if loaded.settled else None
+    if memory.last_good is None:
+        return Asked(incoming, incoming, is_proposal=True) if incoming else None
+    if incoming is None or incoming == memory.last_good:
+        return Asked(memory.last_good, None)
+    return Asked(memory.last_good, incoming)
+
+
+def _wanted(ports: Ports, asked: Asked) -> Wanted:
+    images = dict.fromkeys(image for desired in asked.both for image in wanted_images(desired))
+    return Wanted(
+        project=asked.force.project,
+        instance=ports.instance,
+        network=asked.force.network.name,
+        images=tuple(images),
+        ports=tuple({desired.nginx.port: None for desired in asked.both}),
+    )
+
+
+# ---------------------------------------------------------------- what is seen
+
+
+def _policy_targets(asked: Asked, engine: EngineState, layout: Layout, notes: _Notes) -> tuple[PolicyTarget, ...]:
+    """The policy engines that should run; one whose policies cannot be loaded is a problem of its manifest."""
+    targets: dict[str, PolicyTarget] = {}
+    for desired in asked.both:
+        image = engine.images.get(desired.opa.image)
+        if image is None:
+            continue
+        try:
+            target = policies.target(desired, image, layout)
+        except RenderError as error:
+            notes.problems += (Problem("policies", 0, 0, str(error)),)
+        else:
+            targets[target.revision] = target
+    return tuple(targets.values())
+
+
+def _known(asked: Asked, engine: EngineState, stored: Sequence[KeptRevision]) -> tuple[KeptRevision, ...]:
+    """Every revision that could be started: those on disk and those the manifests ask for."""
+    known = {kept.revision: kept for kept in stored}
+    for desired in asked.both:
+        known |= make_targets(desired, engine.images, (), Layout("", "", ""), ()).kept
+    return tuple(known.values())
+
+
+def _observe(
+    ports: Ports,
+    asked: Asked,
+    engine: EngineState,
+    answering: Sequence[PolicyTarget],
+    kept: Sequence[KeptRevision],
+) -> ObservedState:
+    """The rest of the snapshot: who is healthy, what nginx and OPA say, which files are there."""
+    services = {revision.revision: revision.service for revision in kept}
+    asking = [
+        ProbeTarget(container, services[container.revision].port, services[container.revision].healthcheck)
+        for container in engine.containers
+        if container.ours and container.is_running and container.revision in services
+    ]
+    health = ports.prober.probe(asking)
+    containers = tuple(
+        dataclasses.replace(c, health=health[c.id][0], health_detail=health[c.id][1]) if c.id in health else c
+        for c in engine.containers
+    )
+    state = ObservedState(dataclasses.replace(engine, containers=containers), files=ports.files.digests())
+    proxy = next((c for c in state.of(PROXY) if c.is_running), None)
+    names = sorted({service.name for desired in asked.both for service in desired.services})
+    return dataclasses.replace(
+        state,
+        proxy=ports.proxy.observe(proxy, names),
+        policies={target.revision: _policy_health(ports, target, state) for target in answering},
+    )
+
+
+def _policy_health(ports: Ports, target: PolicyTarget, state: ObservedState) -> PolicyHealth:
+    ready, detail = ports.policy.ready(target.revision)
+    container = next((c for c in state.of(POLICY) if c.revision == target.spec.digest()), None)
+    if ready or container is None or container.is_running:
+        return PolicyHealth(ready, detail)
+    return PolicyHealth(False, _last_words(ports, container), has_failed=container.has_run)
+
+
+def _last_words(ports: Ports, container: ObservedContainer) -> str:
+    """What a container that stopped said last."""
+    try:
+        lines = [
+            line.decode("utf-8", "replace").strip() for line in ports.runtime.logs(container.id, tail=5, follow=False)
+        ]
+    except EngineError as error:
+        return str(error)
+    return " ".join(line for line in lines if line)[:1000] or f"exited with code {container.exit_code}"
+
+
+# ---------------------------------------------------------------- gates
+
+
+def _admit(
+    ports: Ports,
+    asked: Asked,
+    memory: Memory,
+    observed: ObservedState,
+    answering: Sequence[PolicyTarget],
+    notes: _Notes,
+) -> tuple[Asked, Memory]:
+    """Let the waiting manifest in if the policy in force says so and its own policies answer."""
+    if asked.incoming is None or not answering:
+        return asked, memory
+    for target in answering:
+        health = observed.policy(target.revision)
+        if health.has_failed:
+            notes.problems += (Problem("policies", 0, 0, f"OPA does not start with these policies: {health.detail}"),)
+        if not health.ready:
+            return asked, memory
+    question = policies.question_admission(asked.incoming, None if asked.is_proposal else asked.force)
+    verdict = ports.policy.evaluate("admission", question, answering[0].revision)
+    notes.verdicts.append(verdict)
+    if not verdict.allow:
+        return asked, memory
+    try:
+        ports.rollouts.admit(asked.incoming)
+    except StateError as error:
+        notes.errors.append(str(error))
+        return asked, memory
+    rollout = dataclasses.replace(memory.rollout, admitted=asked.incoming.revision)
+    return Asked(asked.incoming, None), dataclasses.replace(memory, rollout=rollout, last_good=asked.incoming)
+
+
+def _infrastructure(
+    ports: Ports, asked: Asked, targets: Targets, observed: ObservedState, notes: _Notes
+) -> Verdict | None:
+    """The verdict of the infrastructure gate: asked in every cycle, since people want to see it, heeded at a start."""
+    if asked.is_proposal:
+        return None
+    current = next((t for t in targets.policies if observed.policy(t.revision).ready), None)
+    if current is None or current.revision != policies.revision(policies.bundle(asked.force)):
+        return None
+    path = asked.force.limits.get("infrastructure", {}).get("disk_path")
+    facts = ports.host.facts(path if isinstance(path, str) else None)
+    verdict = ports.policy.evaluate("infrastructure", policies.question_infrastructure(facts), current.revision)
+    notes.verdicts.append(verdict)
+    return verdict
+
+
+# ---------------------------------------------------------------- acting
+
+
+def _saved(ports: Ports, before: Rollout, after: Rollout, context: Context, notes: _Notes) -> Rollout:
+    """`after`, once it is on disk; `before` where it could not be put there: then nothing new is begun."""
+    after = _with_subnet(ports, after, context.observed)
+    after = remember(after, context.observed, {k.service.name: k.service.replicas for k in _wanted_kept(context)})
+    try:
+        for kept in _wanted_kept(context):
+            ports.rollouts.keep(kept)
+        ports.rollouts.save(after)
+    except StateError as error:
+        notes.errors.append(str(error))
+        return before
+    return after
+
+
+def _wanted_kept(context: Context) -> list[KeptRevision]:
+    return [context.targets.kept[release.revision] for release in context.targets.wanted.values()]
+
+
+def _with_subnet(ports: Ports, rollout: Rollout, observed: ObservedState) -> Rollout:
+    """The rollout with a subnet for our network, chosen once."""
+    active = any(state.phase is not Phase.ABSENT for state in rollout.services.values())
+    if rollout.subnet or observed.engine.networks or not active:
+        return rollout
+    found = ports.host.free_subnet(sorted(observed.engine.taken_subnets))
+    return dataclasses.replace(rollout, subnet=found[0], ip_range=found[1]) if found else rollout
+
+
+def _carry_out(ports: Ports, setting: Setting, backoff: Backoff, plan: Plan, notes: _Notes) -> tuple[Result, ...]:
+    """Apply the plan, once the intent is on disk."""
+    if not plan:
+        return ()
+    if not plan.only_waits:
+        _append(ports, cycle_record.intent(notes.number, notes.trigger, plan, ports.clock.timestamp()), notes)
+    now = ports.clock.monotonic()
+
+    def held_back(step: PlannedAction) -> float:
+        return wait_s(backoff, step.target, now) if isinstance(step.action, _STRIKES) else 0.0
+
+    return apply_plan(plan, performer(ports), setting.pool, held_back)
+
+
+_STRIKES = (CreateContainer, StartContainer)
+
+
+def _append(ports: Ports, record: cycle_record.Record, notes: _Notes) -> None:
+    trouble = _try_append(ports, record)
+    if trouble:
+        notes.errors.append(trouble)
+
+
+def _recorded(ports: Ports, memory: Memory, cycle: Cycle) -> Memory:
+    """Write the cycle down; one that says nothing new joins the run of idle ones, to be written as one record."""
+    record, voice = cycle_record.finished(cycle), cycle_record.voice(cycle)
+    is_news = voice != memory.voice or cycle_record.changed_the_world(cycle)
+    if not is_news and (memory.idle is None or memory.idle.fits(record)):
+        idle = memory.idle.add(record) if memory.idle else IdleRun.start(record)
+        return dataclasses.replace(memory, idle=idle)
+    memory = flushed(ports, memory)
+    _try_append(ports, record)
+    return dataclasses.replace(memory, voice=voice)
+
+
+def flushed(ports: Ports, memory: Memory) -> Memory:
+    """Write the run of idle cycles down, if there is one."""
+    if memory.idle is not None:
+        _try_append(ports, {"timestamp": ports.clock.timestamp(), **memory.idle.record()})
+    return dataclasses.replace(memory, idle=None)
+
+
+def _try_append(ports: Ports, record: cycle_record.Record) -> str:
+    """Append; a record that cannot be written now waits in the history's own queue. The trouble, or ""."""
+    try:
+        ports.history.append(record)
+    except StateError as error:
+        return str(error)
+    return ""
+
+
+def _remembered(memory: Memory, rollout: Rollout, now: float, notes: _Notes) -> Memory:
+    tried = frozenset(
+        step.target
+        for step, result in zip(notes.plan.steps, notes.results, strict=True)
+        if isinstance(step.action, _STRIKES) and result.outcome is not Outcome.SKIPPED
+    )
+    backoff = strike(memory.backoff, tried, now) if tried else memory.backoff
+    allow = memory.allow_interruption and bool(notes.plan)
+    return dataclasses.replace(memory, rollout=rollout, backoff=backoff, allow_interruption=allow)
+
+
+class _Notes:
+    """A cycle being written down."""
+
+    def __init__(self, number: int, trigger: Trigger, started: str, at: float) -> None:
+        self.number, self.trigger, self.started, self.at = number, trigger, started, at
+        self.desired: DesiredState | None = None
+        self.observed: ObservedState | None = None
+        self.problems: tuple[Problem, ...] = ()
+        self.verdicts: list[Verdict] = []
+        self.decisions: tuple[Decision, ...] = ()
+        self.plan = Plan()
+        self.results: tuple[Result, ...] = ()
+        self.errors: list[str] = []
+        self.is_settled = True
+        self.asked = ""
+
+    def saw(self, desired: DesiredState, observed: ObservedState, decisions: tuple[Decision, ...], plan: Plan) -> None:
+        self.desired, self.observed, self.decisions, self.plan = desired, observed, decisions, plan
+
+    def cycle(self, rollout: Rollout, ports: Ports) -> Cycle:
+        return Cycle(
+            number=self.number,
+            trigger=self.trigger,
+            started=self.started,
+            ended=ports.clock.timestamp(),
+            duration_ms=(ports.clock.monotonic() - self.at) * 1000,
+            desired=self.desired,
+            observed=self.observed,
+            rollout=rollout,
+            problems=self.problems,
+            verdicts=tuple(self.verdicts),
+            decisions=self.decisions,
+            plan=self.plan,
+            results=self.results,
+            errors=tuple(self.errors),
+            is_settled=self.is_settled,
+            asked=self.asked,
+        )

@@ -1,0 +1,207 @@
+"""`reconcilerd`: follows a manifest for years. Wires triggers to the loop, and the loop to whoever wants to know."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from reconciler import __version__, log, wiring
+from reconciler.adapters import clock
+from reconciler.adapters.engine_events import EngineEvents
+from reconciler.adapters.file_source import FileSource
+from reconciler.adapters.file_watch import FileWatch
+from reconciler.adapters.own_metrics import OwnMetrics
+from reconciler.adapters.state_dir import StateDir
+from reconciler.control import ControlServer
+from reconciler.core.errors import ReconcilerError, StateError
+from reconciler.core.record import Cycle, Trigger
+from reconciler.formats.cycle_record import changed_the_world
+from reconciler.loop import Loop
+from reconciler.operations.desk import Place
+
+EXIT_ERROR = 1
+EXIT_LOCKED = 3
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; 0 after a clean end, 1 when it cannot start, 3 when another one runs already."""
+    options = _options()
+    log.configure(json=True if options.log_json else None, level=options.log_level)
+    logger = structlog.get_logger()
+    try:
+        run_forever(options)
+    except StateError as error:
+        logger.error("daemon.refused", reason=str(error))
+        return EXIT_LOCKED if "another" in str(error) else EXIT_ERROR
+    except ReconcilerError as error:
+        logger.error("daemon.refused", reason=str(error))
+        return EXIT_ERROR
+    return 0
+
+
+def run_forever(options: argparse.Namespace) -> None:
+    """Hold the state directory, follow the manifest, answer operators. Raises ReconcilerError only at the start."""
+    manifest, state_dir = Path(os.path.abspath(options.manifest)), Path(os.path.abspath(options.state_dir))
+    logger = structlog.get_logger()
+    system = clock.SystemClock()
+    source = FileSource(manifest, system)
+    metrics = OwnMetrics(__version__)
+    with ExitStack() as stack:
+        state = stack.enter_context(StateDir(state_dir))
+        lock = stack.enter_context(state.lock("reconcilerd", system.timestamp()))
+        finished = _told(logger, metrics)
+        loop = stack.enter_context(wiring.loop_of(state_dir, source, state, finished))
+        loop.turns_itself = True
+        desk = wiring.operations(Place(manifest, state_dir, system.timestamp()), source, lambda: loop)
+        control = ControlServer(state_dir / "run" / "control.sock", desk.run, options.group)
+        control.start()
+        stack.callback(control.stop)
+        stack.enter_context(_watching(manifest, source, loop))
+        stack.enter_context(_hearing_the_engine(loop))
+        _take_signals(loop)
+        if options.metrics_port and not metrics.serve(options.metrics_port):
+            logger.warning("metrics.refused", port=options.metrics_port, reason="the port is taken")
+        logger.info(
+            "daemon.started", manifest=str(manifest), state=str(state_dir), version=__version__, pid=os.getpid()
+        )
+        _notify("READY=1")
+
+        def beat() -> None:
+            _notify("WATCHDOG=1")
+            if not lock.still_mine():
+                logger.error("lock.lost", state=str(state_dir), reason="the lock file was replaced; stopping")
+                loop.stop()
+
+        loop.turn_for_ever(beat)
+        _notify("STOPPING=1")
+        logger.info("daemon.stopped")
+
+
+def _told(logger: structlog.typing.FilteringBoundLogger, metrics: OwnMetrics) -> Callable[[Cycle], None]:
+    """What is told of each cycle: a line where something happened or changed, and the gauges always."""
+    said: list[object] = [None]
+
+    def finished(cycle: Cycle) -> None:
+        metrics.finished(cycle)
+        trouble = (*map(str, cycle.problems), *cycle.errors)
+        news = (trouble, tuple((d.service, d.move, d.reason) for d in cycle.decisions if d.reason))
+        if not changed_the_world(cycle) and news == said[0]:
+            logger.debug("cycle.finished", number=cycle.number, trigger=str(cycle.trigger))
+            return
+        said[0] = news
+        tell = logger.warning if trouble else logger.info
+        tell(
+            "cycle.finished",
+            number=cycle.number,
+            trigger=str(cycle.trigger),
+            duration_ms=round(cycle.duration_ms, 1),
+            decisions=[f"{d.service}: {d.move} ({d.reason})" for d in cycle.decisions if d.reason],
+            actions=[
+                f"{step.verb} {step.target}: {result.outcome}{f' ({result.detail})' if result.detail else ''}"
+                for step, result in zip(cycle.plan.steps, cycle.results, strict=True)
+            ],
+            problems=list(trouble),
+        )
+
+    return finished
+
+
+@contextmanager
+def _watching(manifest: Path, source: FileSource, loop: Loop) -> Iterator[None]:
+    def changed(is_whole: bool) -> None:
+        if is_whole:
+            source.renamed_into_place()
+        loop.wake(Trigger("manifest", manifest.name))
+
+    try:
+        watch = FileWatch(manifest, changed)
+    except OSError as error:
+        raise StateError(f"{manifest.parent} cannot be watched: {error.strerror}. Is the folder there?") from error
+    try:
+        yield
+    finally:
+        watch.stop()
+
+
+@contextmanager
+def _hearing_the_engine(loop: Loop) -> Iterator[None]:
+    """Engine events wake the loop, once the manifest has told which project to listen for."""
+    events: list[EngineEvents] = []
+    stopped = threading.Event()
+
+    def listen() -> None:
+        while not stopped.wait(0.1):
+            desired = loop.memory.last_good
+            if desired is not None:
+                events.append(EngineEvents(desired.project, lambda words: loop.wake(Trigger("engine", words))))
+                events[0].start()
+                return
+
+    threading.Thread(target=listen, name="engine-events-start", daemon=True).start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        for listener in events:
+            listener.stop()
+
+
+def _take_signals(loop: Loop) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        loop.stop()
+
+    def look_again(_number: int, _frame: FrameType | None) -> None:
+        loop.wake(Trigger("signal", "SIGHUP"))
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, look_again)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it wants to know; sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        try:
+            channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            structlog.get_logger().debug("notify.failed", reason=str(error))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="reconcilerd",
+        description="Follows a manifest: keeps what runs as it asks, and records every cycle.",
+    )
+    parser.add_argument(
+        "--manifest", "--file", default="manifest.yaml", help="the manifest to follow (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--state-dir",
+        default=os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "state",
+        help="where everything is kept (default: $STATE_DIRECTORY, else ./state)",
+    )
+    parser.add_argument(
+        "--metrics-port", type=int, default=9469, help="own metrics on 127.0.0.1; 0 is none (default: %(default)s)"
+    )
+    parser.add_argument("--group", help="members of this group may use reconcilerctl")
+    parser.add_argument("--log-level", choices=sorted(log.LEVELS), default="info")
+    parser.add_argument("--log-json", action="store_true", help="JSON lines even on a terminal")
+    parser.add_argument("--version", action="version", version=f"reconcilerd {__version__}")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

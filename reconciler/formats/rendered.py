@@ -1,0 +1,186 @@
+"""Everything that goes under `state/rendered/`, from what is wanted and where the rollout is.
+
+Two nginx configurations are rendered: the daemon's own names addresses and moves traffic by flags; the one
+that the Compose file mounts names aliases and needs no daemon, for whoever leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.core.containers import (
+    PROXY_LIVE,
+    PROXY_RUN,
+    KeptRevision,
+    Layout,
+    compose_proxy,
+    service_container,
+    slot_name,
+)
+from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode, Service
+from reconciler.core.membership import slot_releases
+from reconciler.core.observed import Slot
+from reconciler.core.planner import PROXY_CONFIG
+from reconciler.core.rollout import Phase, Release, Rollout, ServiceRollout
+from reconciler.core.targets import PolicyTarget, Targets
+from reconciler.formats import compose, nginx
+
+COMPOSE_FILE = "docker-compose.yml"
+COMPOSE_PROXY_CONFIG = "nginx/compose/nginx.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The files by path, the hash that nginx answers once it runs them, and Compose's labels by its service.
+
+    `policies` are the OPAs whose files lie beside them.
+    """
+
+    files: Mapping[str, str]
+    proxy_hash: str
+    compose_labels: Mapping[str, tuple[tuple[str, str], ...]]
+    policies: tuple[PolicyTarget, ...]
+
+
+def render(desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout) -> View:
+    """All files but OPA's; equal arguments give equal bytes. Raises RenderError."""
+    live = nginx.render(_proxy_view(desired, _live_upstreams(desired, targets, rollout), targets.proxy_version))
+    slots = _slots(desired, targets, rollout)
+    by_alias = nginx.render(_proxy_view(desired, _alias_upstreams(desired, slots), targets.proxy_version))
+    view = compose_view(desired, targets, slots)
+    files = {PROXY_CONFIG: live, COMPOSE_PROXY_CONFIG: by_alias, COMPOSE_FILE: compose.render(view)}
+    labels = {
+        service.name: compose.compose_labels(
+            view,
+            service.name,
+            number=1,
+            image_id=service.spec.image_id,
+            working_dir=layout.rendered,
+            config_file=f"{layout.rendered}/{COMPOSE_FILE}",
+        )
+        for service in view.services
+    }
+    return View(files, nginx.config_hash(live), labels, targets.policies)
+
+
+# ---------------------------------------------------------------- nginx
+
+
+def _proxy_view(
+    desired: DesiredState, upstreams: tuple[nginx.Upstreams, ...], version: tuple[int, ...]
+) -> nginx.ProxyView:
+    return nginx.ProxyView(
+        nginx=desired.nginx,
+        upstreams=upstreams,
+        flags_dir=f"{PROXY_LIVE}/flags",
+        socket_path=f"{PROXY_RUN}/proxy.sock",
+        project=desired.project,
+        supports_min_timeout=not version or version >= (1, 27, 4),
+    )
+
+
+def _live_upstreams(desired: DesiredState, targets: Targets, rollout: Rollout) -> tuple[nginx.Upstreams, ...]:
+    """Every routed service with the addresses of its slots' members."""
+    found = []
+    for service in desired.services:
+        state = rollout.of(service.name)
+        shown = {state.serving}
+        if state.phase is Phase.PROMOTING:
+            shown.add(state.candidate_slot)
+        releases = slot_releases(state)
+        members = {
+            slot: tuple(
+                f"{member.address}:{_port(targets, releases.get(slot), service)}"
+                for member in state.members(slot)
+                if slot in shown and not _is_unproven(state, slot)
+            )
+            for slot in Slot
+        }
+        found += _upstreams(service, state.serving, members)
+    return tuple(found)
+
+
+def _is_unproven(state: ServiceRollout, slot: Slot) -> bool:
+    """A first release that is still being started, or taken back: nobody is sent there."""
+    first = state.stable is None and slot is state.serving
+    return first and state.phase in (Phase.STARTING, Phase.ROLLING_BACK)
+
+
+def _upstreams(service: Service, default: Slot, members: Mapping[Slot, tuple[str, ...]]) -> list[nginx.Upstreams]:
+    if service.route is None or service.port is None:
+        return []
+    sticky = service.route.sticky
+    return [nginx.Upstreams(service.name, default, members, service.route, service.chaos, sticky)]
+
+
+def _port(targets: Targets, release: Release | None, service: Service) -> int:
+    """The port that a release listens on: an older one may have had another."""
+    kept = targets.kept.get(release.revision) if release else None
+    port = (kept.service if kept else service).port
+    assert port is not None, "a routed service without a port"
+    return port
+
+
+def _alias_upstreams(desired: DesiredState, slots: Mapping[str, _Slots]) -> tuple[nginx.Upstreams, ...]:
+    found = []
+    for service in desired.services:
+        default = slots[service.name].default
+        members = {default: (f"{slot_name(service.name, default)}:{service.port}",), default.other: ()}
+        found += _upstreams(service, default, members)
+    return tuple(found)
+
+
+# ---------------------------------------------------------------- Compose
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """What a service's slots hold, for people who start it with Compose."""
+
+    default: Slot
+    held: Mapping[Slot, tuple[KeptRevision, Mode]]
+
+
+def _slots(desired: DesiredState, targets: Targets, rollout: Rollout) -> Mapping[str, _Slots]:
+    found = {}
+    for service in desired.services:
+        state = rollout.of(service.name)
+        releases = dict(slot_releases(state))
+        if state.phase is Phase.ABSENT or not any(releases.values()):
+            releases = {state.serving: targets.wanted.get(service.name)}
+        held = {
+            slot: (targets.kept[release.revision], release.mode)
+            for slot, release in releases.items()
+            if release is not None and release.revision in targets.kept and not _goes(state, slot)
+        }
+        found[service.name] = _Slots(state.serving, held)
+    return found
+
+
+def _goes(state: ServiceRollout, slot: Slot) -> bool:
+    return state.phase is Phase.DRAINING and slot is not state.serving
+
+
+def compose_view(desired: DesiredState, targets: Targets, slots: Mapping[str, _Slots]) -> compose.ComposeView:
+    """The Compose project: nginx waits for what it names, OPA stands alone."""
+    services = []
+    for name, places in slots.items():
+        for slot, (kept, mode) in sorted(places.held.items()):
+            alias = slot_name(name, slot)
+            services.append(compose.ComposeService(alias, service_container(kept, mode), (alias,), ()))
+    if targets.proxy:
+        needs = tuple(
+            (slot_name(name, places.default), "service_started") for name, places in slots.items() if places.held
+        )
+        services.append(compose.ComposeService(PROXY, compose_proxy(targets.proxy), (PROXY,), needs))
+    if targets.policies:
+        services.append(compose.ComposeService(POLICY, targets.policies[0].spec, (), ()))
+    volumes = {mount.source for s in services for mount in s.spec.mounts if mount.kind == "volume"}
+    return compose.ComposeView(
+        project=desired.project,
+        services=tuple(services),
+        network_name=desired.network.name,
+        network_driver=desired.network.driver,
+        volumes=tuple((name, name) for name in sorted(volumes)),
+    )

@@ -1,0 +1,347 @@
+"""One service of the manifest, from its checked tree to the value the core works with."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.core.desired import (
+    HealthCheck,
+    Metrics,
+    Mode,
+    Resources,
+    RolloutSpec,
+    Route,
+    Service,
+    Step,
+    Strategy,
+)
+from reconciler.formats import env_file
+from reconciler.formats.findings import Findings, shown, shown_text
+from reconciler.formats.mounts import Surroundings, check_targets, read_mounts, read_tmpfs
+from reconciler.formats.quantities import seconds, size
+from reconciler.formats.yaml_strict import Node
+
+SHORTEST_S = 0.001
+LONGEST_S = 30 * 86_400.0
+MOST_ENVIRONMENT = 128 * 1024
+OURS = ("MODE", "APP_VERSION", "APP_PORT")
+OUR_LABELS = ("io.swiftdeploy.", "com.docker.compose.")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a service is read in: where findings go, environment files, and what mounts are judged by."""
+
+    findings: Findings
+    around: Surroundings
+    env_files: Callable[[str], str | None]
+
+
+def read_service(name: str, node: Node, context: Context) -> Service:
+    """The service; whatever is wrong is in the findings, and the value is then not to be used."""
+    findings = context.findings
+    given: dict[str, Any] = {}
+    for key in ("version", "restart_policy", "read_only", "init", "stop_signal", "working_dir", "hostname", "chaos"):
+        if (value := node.at(key)) is not None:
+            given[key] = value.value
+    for key in ("command", "entrypoint"):
+        if (value := node.at(key)) is not None:
+            given[key] = _words(value, findings)
+    if (mode := node.at("mode")) is not None:
+        given["mode"] = Mode(str(mode.value))
+    if (user := node.at("user")) is not None:
+        given["user"] = _user(user, findings)
+    if (grace := node.at("stop_grace_period")) is not None:
+        given["stop_grace_period_s"] = duration(grace, findings, least=0.0)
+    if (secret := node.at("tester_secret")) is not None:
+        given["tester_secret"] = secret.value
+    if (replicas := node.at("deploy", "replicas")) is not None:
+        given["replicas"] = replicas.value
+    port = _port(node)
+    route = _route(node)
+    given |= _mounts(node, context)
+    service = Service(
+        name=name,
+        image=_text(node, "image"),
+        port=port,
+        route=route,
+        environment=_environment(node, context),
+        labels=_labels(node.at("labels"), findings),
+        log_volume=_text(node, "log_volume") or f"{context.around.project}-logs",
+        healthcheck=_healthcheck(node, port, findings),
+        resources=_resources(node, findings),
+        cap_add=tuple(sorted({str(item.value) for item in _items(node.at("cap_add"))})),
+        rollout=_rollout(node, route, findings),
+        metrics=_metrics(node),
+        **given,
+    )
+    _check(service, node, findings)
+    return service
+
+
+def duration(node: Node, findings: Findings, *, least: float = SHORTEST_S) -> float:
+    """Seconds; what is too short or too long becomes a problem."""
+    value = seconds(node.value)
+    if value is None or not least <= value <= LONGEST_S:
+        low = "0s" if least == 0 else "1ms"
+        findings.problem(node, f"{node.path} is {node.text}. Use a time from {low} to 720h.")
+        return least
+    return value
+
+
+def _items(node: Node | None) -> list[Node]:
+    return node.items if node is not None else []
+
+
+def _text(node: Node, key: str) -> str:
+    found = node.at(key)
+    return str(found.value) if found is not None else ""
+
+
+def _port(node: Node) -> int | None:
+    port = node.at("port")
+    return port.value if port is not None and isinstance(port.value, int) else None
+
+
+# --- what runs
+
+
+def _words(node: Node, findings: Findings) -> tuple[str, ...]:
+    if node.items:
+        return tuple(item.text for item in node.items)
+    try:
+        words = tuple(shlex.split(str(node.value)))
+    except ValueError as error:
+        findings.problem(node, f"{node.path} is {shown(node.value)}: {str(error).lower()}. Close it, or write a list.")
+        return ()
+    if not words:
+        findings.problem(node, f"{node.path} is empty. Use a command line, or remove the line.")
+    return words
+
+
+def _user(node: Node, findings: Findings) -> str:
+    text = node.text
+    if text.split(":")[0] in ("0", "root"):
+        findings.warning(node, f"{node.path} is {text}: the service runs as root in its container.")
+    return text
+
+
+def _environment(node: Node, context: Context) -> tuple[tuple[str, str], ...]:
+    findings = context.findings
+    values: dict[str, str] = {}
+    for item in _list_or_one(node.at("env_file")):
+        values |= _from_file(item, context)
+    declared = node.at("environment")
+    for name, value in _pairs(declared, findings):
+        values[name] = value
+        if "${" in value and declared is not None:
+            findings.warning(declared, f"{declared.path}.{name} is kept as written: nothing is put in for ${{…}}.")
+    for name in OURS:
+        if name in values:
+            del values[name]
+            findings.problem(declared or node, f"{name} is set by SwiftDeploy. Remove it from the environment file.")
+    if sum(len(name) + len(value) for name, value in values.items()) > MOST_ENVIRONMENT:
+        findings.problem(declared or node, f"the environment has more than {MOST_ENVIRONMENT} characters.")
+    return tuple(sorted(values.items()))
+
+
+def _list_or_one(node: Node | None) -> list[Node]:
+    if node is None:
+        return []
+    return node.items if isinstance(node.value, list) else [node]
+
+
+def _from_file(item: Node, context: Context) -> dict[str, str]:
+    name = str(item.value).removeprefix("./")
+    text = context.env_files(name)
+    if text is None:
+        context.findings.problem(
+            item, f"{item.path}: {shown_text(name)} cannot be read. Create it, or remove the line."
+        )
+        return {}
+    inside = Findings(name)
+    values = env_file.parse(text, inside)
+    for problem in inside.problems:
+        context.findings.problem(item, f"{item.path}: {problem}")
+    return values
+
+
+def _pairs(node: Node | None, findings: Findings) -> list[tuple[str, str]]:
+    """Names and values of a mapping or a list of name=value; twice the same name is a problem."""
+    if node is None:
+        return []
+    if node.mapping:
+        return [(name, value.text) for name, value in node.mapping.items()]
+    pairs: dict[str, str] = {}
+    for item in node.items:
+        name, _, value = str(item.value).partition("=")
+        if name in pairs:
+            findings.problem(item, f"{node.path}.{name} is written twice. Keep one of them.")
+        pairs[name] = value
+    return list(pairs.items())
+
+
+def _labels(node: Node | None, findings: Findings) -> tuple[tuple[str, str], ...]:
+    pairs = _pairs(node, findings)
+    for name, _ in pairs:
+        if node is not None and name.lower().startswith(OUR_LABELS):
+            findings.problem(node.keys.get(name, node), f"{node.path}.{name} is ours to set. Use a name of your own.")
+    return tuple(sorted(pairs))
+
+
+def _mounts(node: Node, context: Context) -> dict[str, Any]:
+    mounts, from_volumes = read_mounts(node.at("volumes"), context.around, context.findings)
+    tmpfs = (*read_tmpfs(node.at("tmpfs"), context.findings), *from_volumes)
+    targets = [*(mount.target for mount in mounts), *(entry.split(":")[0] for entry in tmpfs)]
+    if "/tmp" not in targets:
+        tmpfs = ("/tmp", *tmpfs)
+    check_targets(node.at("volumes") or node.at("tmpfs") or node, targets, context.findings)
+    return {"mounts": mounts, "tmpfs": tmpfs}
+
+
+def _resources(node: Node, findings: Findings) -> Resources:
+    given: dict[str, Any] = {}
+    limits = node.at("deploy", "resources", "limits")
+    if limits is None:
+        return Resources()
+    if (cpus := limits.at("cpus")) is not None:
+        given["cpus"] = float(str(cpus.value))
+        if not 0 < given["cpus"] <= 1024:
+            findings.problem(cpus, f"{cpus.path} is {cpus.text}. Use a number of processors above 0, for example 0.5.")
+    if (memory := limits.at("memory")) is not None:
+        given["memory_bytes"] = size(memory.value)
+        if not 6 * 2**20 <= (given["memory_bytes"] or 0) <= 2**50:
+            findings.problem(memory, f"{memory.path} is {memory.text}. Use a size of at least 6m, for example 256m.")
+    if (pids := limits.at("pids")) is not None:
+        given["pids"] = pids.value
+    return Resources(**given)
+
+
+# --- how it is reached and judged
+
+
+def _route(node: Node) -> Route | None:
+    route = node.at("route")
+    if route is None:
+        return Route()
+    if route.value is False:
+        return None
+    return Route(**{key: value.value for key, value in route.mapping.items()})  # type: ignore[arg-type]
+
+
+def _healthcheck(node: Node, port: int | None, findings: Findings) -> HealthCheck | None:
+    check = node.at("healthcheck")
+    if check is None:
+        return HealthCheck() if port is not None else None
+    given: dict[str, Any] = {}
+    path, test, disable = check.at("path"), check.at("test"), check.at("disable")
+    words = _test(test, findings) if test is not None else None
+    if (disable is not None and disable.value is True) or (words is not None and words[0] == "NONE"):
+        return None
+    if words is not None:
+        given |= {"test": words, "path": None}
+    if path is not None:
+        given["path"] = path.value
+    elif port is None:
+        given["path"] = None
+    if port is None and path is not None:
+        findings.problem(path, f"{path.path} needs a port to be asked on. Add port, or use test.")
+    if (retries := check.at("retries")) is not None:
+        given["retries"] = retries.value
+    for key, least in (("interval", SHORTEST_S), ("timeout", SHORTEST_S), ("start_period", 0.0)):
+        if (value := check.at(key)) is not None:
+            given[f"{key}_s"] = duration(value, findings, least=least)
+    return HealthCheck(**given)
+
+
+def _test(node: Node, findings: Findings) -> tuple[str, ...]:
+    if not node.items:
+        return ("CMD-SHELL", str(node.value))
+    words = tuple(item.text for item in node.items)
+    if words[0] not in ("CMD", "CMD-SHELL", "NONE") or (len(words) == 1) != (words[0] == "NONE"):
+        findings.problem(node, f"{node.path} cannot be run. Use [CMD, program, …], [CMD-SHELL, line] or [NONE].")
+    return words
+
+
+_ROLLOUT_TIMES = {
+    "max_wait": SHORTEST_S,
+    "drain": 0.0,
+    "watch": 0.0,
+    "health_deadline": SHORTEST_S,
+    "unknown_budget": 0.0,
+}
+
+
+def _rollout(node: Node, route: Route | None, findings: Findings) -> RolloutSpec:
+    rollout = node.at("rollout") or Node({}, node.line, node.column, path=f"{node.path}.rollout")
+    given: dict[str, Any] = {}
+    for key in ("min_requests", "on_timeout", "promotion"):
+        if (value := rollout.at(key)) is not None:
+            given[key] = value.value
+    for key, least in _ROLLOUT_TIMES.items():
+        if (value := rollout.at(key)) is not None:
+            given[f"{key}_s"] = duration(value, findings, least=least)
+    if (probe := rollout.at("probe", "path")) is not None:
+        given["probe_path"] = probe.value
+    if (rate := rollout.at("probe", "rate")) is not None:
+        given["probe_rate_per_s"] = float(str(rate.value))
+    if (steps := rollout.at("steps")) is not None:
+        given["steps"] = _steps(steps, findings)
+    given["strategy"] = _strategy(rollout, route, findings)
+    return RolloutSpec(**given)
+
+
+def _steps(node: Node, findings: Findings) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    for item in node.items:
+        weight, time = item.at("weight"), item.at("duration")
+        if weight is None or not isinstance(weight.value, int):
+            continue
+        if steps and weight.value <= steps[-1].weight_pct:
+            findings.problem(
+                weight,
+                f"{weight.path} is {weight.value}, not above the step before it ({steps[-1].weight_pct}). "
+                "Let the weights rise.",
+            )
+        steps.append(Step(weight.value, duration(time, findings, least=0.0) if time else 60.0))
+    return tuple(steps)
+
+
+def _strategy(rollout: Node, route: Route | None, findings: Findings) -> Strategy:
+    node = rollout.at("strategy")
+    if node is None:
+        return Strategy.CANARY if route is not None else Strategy.ROLLING
+    strategy = Strategy(str(node.value))
+    if route is None and strategy in (Strategy.CANARY, Strategy.BLUE_GREEN):
+        findings.problem(node, f"{node.path} is {strategy}, which needs a route. Add one, or use rolling or recreate.")
+    if strategy is Strategy.BLUE_GREEN and rollout.at("probe") is None:
+        findings.problem(node, f"{node.path} is blue_green, which needs requests of ours. Add probe: {{path: /}}.")
+    return strategy
+
+
+def _metrics(node: Node) -> Metrics:
+    metrics = node.at("metrics")
+    if metrics is None:
+        return Metrics()
+    given = {key: value.value for key in ("provider", "path") if (value := metrics.at(key)) is not None}
+    names = metrics.at("names")
+    pairs = sorted((key, str(value.value)) for key, value in names.mapping.items()) if names else []
+    return Metrics(**given, names=tuple(pairs))  # type: ignore[arg-type]
+
+
+def _check(service: Service, node: Node, findings: Findings) -> None:
+    """What no single key can tell."""
+    mode = node.at("mode")
+    if mode is not None and service.mode is Mode.CANARY and service.route is None:
+        findings.problem(mode, f"{mode.path} is canary, which needs a route. Add one, or use stable.")
+    bare = service.image.rsplit("/", 1)[-1].split(":")[0].split("@")[0]
+    if service.image in ("scratch", "scratch:latest") or (bare == service.image and _is_an_id(bare)):
+        image = node.at("image") or node
+        findings.problem(image, f"{image.path} is {shown(service.image)}, which names no image. Use NAME:TAG.")
+
+
+def _is_an_id(text: str) -> bool:
+    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)

@@ -1,0 +1,312 @@
+"""The shape of a manifest: checked against the JSON Schema, told in our own words, with places.
+
+`schema/manifest.schema.json` is the one list of keys, types, ranges and defaults. Its `x-use` says what to
+write instead; `x-strict` marks the blocks in which an unknown key is always an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from reconciler import assets
+from reconciler.core.desired import Json
+from reconciler.formats.findings import Findings, shown, shown_key
+from reconciler.formats.yaml_strict import Node
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
+
+Schema = Mapping[str, Any]
+CLOSE = 2
+MOST_UNKNOWN = 30
+MOST_ERRORS = 200
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(assets.read("schema", "manifest.schema.json"))
+    return loaded
+
+
+def schema() -> dict[str, Json]:
+    """The JSON Schema of the manifest (2020-12): a fresh copy."""
+    copy: dict[str, Json] = json.loads(json.dumps(_schema()))
+    return copy
+
+
+def part(*path: str) -> Schema:
+    """The subschema at `path` in the whole one, references followed."""
+    found: Any = _schema()
+    for step in path:
+        found = resolved(found)[step]
+    return resolved(found)
+
+
+def resolved(found: Schema) -> Schema:
+    """`found` with what it refers to; keywords beside the reference win."""
+    if "$ref" not in found:
+        return found
+    name = found["$ref"].removeprefix("#/$defs/")
+    return {**resolved(_schema()["$defs"][name]), **{k: v for k, v in found.items() if k != "$ref"}}
+
+
+def default(*path: str) -> Any:
+    """The documented default of the key at `path`: names of properties from the top, or from a `$defs` name."""
+    return part(*path)["default"]
+
+
+# --- unknown keys
+
+
+def drop_unknown_keys(node: Node, schema: Schema, findings: Findings) -> None:
+    """Remove the keys that `schema` does not know: an error where one is meant, a warning elsewhere."""
+    schema = resolved(schema)
+    if node.items:
+        for item in node.items:
+            drop_unknown_keys(item, _branch(item, resolved(schema.get("items", {}))), findings)
+        return
+    schema = _branch(node, schema)
+    known = schema.get("properties", {})
+    others = schema.get("additionalProperties", True)
+    unknown = [key for key in node.mapping if key not in known]
+    for key in [key for key in unknown if key.startswith("x-")]:
+        if schema.get("patternProperties"):
+            del node.mapping[key]
+            unknown.remove(key)
+    if others is False:
+        _complain(node, unknown, known, findings, strict=bool(schema.get("x-strict")))
+    elif known:
+        _misspelt_domains(node, unknown, known, findings)
+    for key, value in node.mapping.items():
+        below = known.get(key) or (others if isinstance(others, Mapping) else None)
+        if below:
+            drop_unknown_keys(value, below, findings)
+
+
+def _branch(node: Node, schema: Schema) -> Schema:
+    """The branch of an `anyOf` or `if` that a node of this kind means."""
+    if "if" in schema and "then" in schema:
+        single = all(key in node.mapping for key in schema["if"].get("required", ()))
+        return resolved(schema["then"] if single else schema["else"])
+    for branch in map(resolved, schema.get("anyOf", ())):
+        if node.mapping and branch.get("type") == "object":
+            return branch
+        if node.items and branch.get("type") == "array":
+            return branch
+    return schema
+
+
+def _complain(node: Node, unknown: Sequence[str], known: Schema, findings: Findings, *, strict: bool) -> None:
+    for key in unknown[:MOST_UNKNOWN]:
+        path = f"{node.path}.{shown_key(key)}" if node.path else shown_key(key)
+        place = node.keys.get(key, node)
+        meant = closest(key, known)
+        if meant:
+            findings.problem(place, f"{path} is no key. Did you mean {meant}?")
+        elif strict:
+            findings.problem(place, f"{path} is no key. Use one of {', '.join(sorted(known))}.")
+        else:
+            findings.warning(place, f"{path} has no effect: there is no such key.")
+    if len(unknown) > MOST_UNKNOWN:
+        findings.problem(node, f"{len(unknown)} unknown keys here. See docs/manifest.md for those that exist.")
+    for key in unknown:
+        del node.mapping[key]
+
+
+def _misspelt_domains(node: Node, unknown: Sequence[str], known: Schema, findings: Findings) -> None:
+    for key in unknown[:MOST_UNKNOWN]:
+        if meant := closest(key, known):
+            path = f"{node.path}.{shown_key(key)}"
+            findings.problem(node.keys.get(key, node), f"{path} is no domain of ours. Did you mean {meant}?")
+            del node.mapping[key]
+
+
+def closest(key: str, known: Mapping[str, object]) -> str:
+    """The known key at most CLOSE edits away from `key`, or an empty text; the first in order when several are."""
+    near = [(distance, name) for name in known if (distance := edits(key.lower(), name)) <= CLOSE]
+    return min(near)[1] if near else ""
+
+
+def edits(left: str, right: str) -> int:
+    """Insertions, deletions and replacements that make `left` of `right`; CLOSE + 1 stands for more."""
+    if abs(len(left) - len(right)) > CLOSE:
+        return CLOSE + 1
+    row = list(range(len(right) + 1))
+    for i, character in enumerate(left, 1):
+        above, row[0] = row[0], i
+        for j, other in enumerate(right, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (character != other))
+        if min(row) > CLOSE:
+            return CLOSE + 1
+    return min(row[-1], CLOSE + 1)
+
+
+# --- shape
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    """jsonschema's validator, loaded on first use: it costs 100 ms and 8 MB where nothing else needs its parts.
+
+    Stricter in two places: 3.0 is no whole number, and `$` does not match before a final line break.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    checker = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    strict: Any = extend(Draft202012Validator, type_checker=checker)  # type: ignore[no-untyped-call]
+    return strict(_anchored(_schema()))  # type: ignore[no-any-return]
+
+
+def _anchored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: below[:-1] + r"\Z" if key == "pattern" and isinstance(below, str) else _anchored(below)
+            for key, below in value.items()
+        }
+    return [_anchored(below) for below in value] if isinstance(value, list) else value
+
+
+def check(root: Node, findings: Findings) -> None:
+    """Note what has the wrong shape and take it out of the tree, so that the rest can still be read."""
+    wrong: list[tuple[Any, ...]] = []
+    for error in chain.from_iterable(map(_telling, islice(_validator().iter_errors(root.plain()), MOST_ERRORS))):
+        path: tuple[Any, ...] = tuple(error.absolute_path)
+        node = _at(root, path)
+        for message in _told(node, error):
+            findings.problem(node.keys.get(str(error.instance), node) if _is_name(error) else node, message)
+        if _is_name(error):
+            path = (*path, error.instance)
+        if error.validator != "required" and path:
+            wrong.append(path)
+    for path in sorted(wrong, key=_depth, reverse=True):
+        _remove(root, path)
+
+
+def _depth(path: Sequence[str | int]) -> tuple[int, int]:
+    """Sorts what is taken out: deepest first, and a list from its end, so that nothing else moves."""
+    last = path[-1]
+    return len(path), last if isinstance(last, int) else -1
+
+
+def _telling(error: ValidationError) -> Iterator[ValidationError]:
+    """The errors worth telling: inside the branch of an `anyOf` that was meant, else the error itself."""
+    deeper = [inner for inner in error.context or () if inner.absolute_path != error.absolute_path]
+    if not deeper:
+        inside = [inner for inner in error.context or () if inner.validator in ("required", "maxProperties")]
+        yield from inside[:1] or [error]
+        return
+    for inner in deeper:
+        yield from _telling(inner)
+
+
+def _is_name(error: ValidationError) -> bool:
+    return "propertyNames" in tuple(error.absolute_schema_path)
+
+
+def _told(node: Node, error: ValidationError) -> Iterator[str]:
+    """The error in our words; several for several keys that are missing."""
+    if _is_name(error):
+        yield f"{_path(node)}{shown_key(str(error.instance))} cannot be a name here. Use {_use(error)}."
+    elif error.validator == "required":
+        wanted: Any = error.validator_value
+        yield from (_missing(node, key, _example(error, key)) for key in wanted if node.at(key) is None)
+    else:
+        text = error.validator == "type" and error.validator_value == "string"
+        yield complaint(node, _use(error), text=text)
+
+
+def _path(node: Node) -> str:
+    return f"{node.path}." if node.path else ""
+
+
+def _missing(node: Node, key: str, example: Json) -> str:
+    hint = f"Add it, for example {key}: {flow(example)}." if example is not None else "Add it."
+    return f"{_path(node)}{key} is missing. {hint}"
+
+
+def _example(error: ValidationError, key: str) -> Json:
+    """The first example that the schema has for `key`, beside the failed keyword or further out."""
+    for at in _outwards(error):
+        if key in (known := at.get("properties", {})) and (examples := resolved(known[key]).get("examples")):
+            return examples[0]  # type: ignore[no-any-return]
+    return None
+
+
+def flow(value: Json) -> str:
+    """YAML on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(below)}" for key, below in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def complaint(node: Node, use: str, *, text: bool = False) -> str:
+    """What is wrong with `node` and what to write instead; `text`: nothing but a text would do."""
+    name = node.path or "the manifest"
+    match node.value:
+        case None:
+            return f"{name} has no value. Use {use}, or remove the line."
+        case str() | dict() | list() if not node.value:
+            return f"{name} is empty. Use {use}."
+        case dict():
+            return f"{name} is a mapping. Use {use}."
+        case list():
+            return f"{name} is a list. Use {use}."
+        case bool():
+            return f"{name} is {node.text}. Use {use}."
+        case int() | float():
+            wanted = f'Put it in quotes if that is the text meant: "{node.text}".' if text else f"Use {use}."
+            return f"{name} is the number {node.text}. {wanted}" if text else f"{name} is {node.text}. {wanted}"
+        case str() as value:
+            return f"{name} is {shown(value)}. {_hint(value, use)}"
+
+
+def _hint(value: str, use: str) -> str:
+    if "whole number" in use and (pair := re.fullmatch(r"[0-9]{1,5}:([0-9]{1,5})", value)):
+        return f"Write the container's port alone, {pair[1]}: nginx.port is the one that is published."
+    if "number" in use and re.fullmatch(r"-?[0-9]{1,18}(?:\.[0-9]{1,17})?", value):
+        return f"Use {use}, without quotes."
+    return f"Use {use}."
+
+
+def _use(error: ValidationError) -> str:
+    """The nearest `x-use` from the failed keyword outwards."""
+    return next((str(at["x-use"]) for at in _outwards(error) if "x-use" in at), "what docs/manifest.md says")
+
+
+def _outwards(error: ValidationError) -> Iterator[Schema]:
+    """The subschema that failed, then those around it."""
+    at: Any = error
+    while at is not None:
+        if isinstance(at.schema, Mapping):
+            yield at.schema
+        at = at.parent
+    yield _schema()
+    yield part("$defs", "service")
+
+
+def _at(root: Node, path: Sequence[str | int]) -> Node:
+    node = root
+    for step in path:
+        node = node.items[step] if isinstance(step, int) else node.mapping[step]
+    return node
+
+
+def _remove(root: Node, path: Sequence[Any]) -> None:
+    """Take the node at `path` out of its parent; already gone is fine."""
+    if not path:
+        return
+    try:
+        parent = _at(root, path[:-1])
+        parent.value.pop(path[-1])  # type: ignore[union-attr]
+    except (KeyError, IndexError):
+        return

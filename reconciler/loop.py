@@ -1,0 +1,182 @@
+"""Cycle after cycle: what wakes the next one, and who is told how it went.
+
+The same loop serves the daemon, where it turns for ever in a thread of its own, and a command without a daemon,
+which turns it by hand. Wake-ups are hints and are coalesced; a timer makes up for those that get lost.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from reconciler.core.record import Cycle, Trigger
+from reconciler.core.words import LookAgain, Word
+from reconciler.cycle import Memory, Setting, flushed, run_cycle
+from reconciler.ports import Ports
+
+IDLE_S = 15.0
+BUSY_S = 5.0
+PATIENCE_S = 10.0
+"""How long a wait is looked at every 50 ms; after that, more and more rarely."""
+SLOWEST_LOOK_S = 2.0
+UNSETTLED_S = 0.1
+BUSY_TURNS = 30
+"""Cycles in a row that may each do something before we suspect that somebody undoes it."""
+IDLE_RECORD_S = 300.0
+"""How often a run of idle cycles is written down: a crash loses at most the count of the last five minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """One reason to look again, with what an operator said, if anybody did."""
+
+    trigger: Trigger
+    word: Word = field(default_factory=LookAgain)
+
+
+class Loop:
+    """Runs cycles one at a time. Everything public may be called from any thread, but `turn` from one only."""
+
+    def __init__(self, ports: Ports, setting: Setting, memory: Memory, finished: Callable[[Cycle], None]) -> None:
+        self.ports = ports
+        self.setting = setting
+        self.memory = memory
+        self.latest: Cycle | None = None
+        self._finished = finished
+        self._inbox: queue.Queue[Wake] = queue.Queue()
+        self._listeners: list[queue.Queue[Cycle]] = []
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._waiting_since: float | None = None
+        self._idle_since = ports.clock.monotonic()
+        self._busy_turns = 0
+        self.turns_itself = False
+
+    def wake(self, trigger: Trigger, word: Word | None = None) -> None:
+        """Look again soon; returns at once."""
+        self._inbox.put(Wake(trigger, word or LookAgain()))
+
+    def stop(self) -> None:
+        """End `turn_for_ever` after the cycle under way."""
+        self._stopping.set()
+        self.wake(Trigger("signal", "stop"))
+
+    def turn_for_ever(self, beat: Callable[[], None]) -> None:
+        """Cycles until `stop`; `beat` is called after each one."""
+        self.turns_itself = True
+        wakes = [Wake(Trigger("start"))]
+        while not self._stopping.is_set():
+            self.turn(wakes)
+            beat()
+            wakes = self._next_wakes(self.delay_s())
+        self.memory = flushed(self.ports, self.memory)
+
+    def turn(self, wakes: list[Wake]) -> Cycle:
+        """One cycle for all of `wakes`."""
+        words = [wake.word for wake in wakes if not isinstance(wake.word, LookAgain)]
+        cycle, memory = run_cycle(self.ports, self.setting, self.memory, _loudest(wakes), words)
+        self.memory = memory
+        self.latest = cycle
+        self._note_waiting(cycle)
+        self._flush_idle()
+        self._finished(cycle)
+        with self._lock:
+            for listener in self._listeners:
+                listener.put(cycle)
+        return cycle
+
+    def follow(self, trigger: Trigger, word: Word) -> Iterator[Cycle | None]:
+        """Cycles from the one that hears `word` on; None now and then while there is none. Ends with its reader.
+
+        In a process without a turning loop, the reader turns it.
+        """
+        if not self.turns_itself:
+            yield from self._turned_by_hand(trigger, word)
+            return
+        with self._listening() as heard:
+            number = self.latest.number if self.latest else 0
+            self.wake(trigger, word)
+            while not self._stopping.is_set():
+                try:
+                    cycle = heard.get(timeout=1.0)
+                except queue.Empty:
+                    yield None
+                    continue
+                if cycle.number > number:
+                    yield cycle
+
+    def _turned_by_hand(self, trigger: Trigger, word: Word) -> Iterator[Cycle | None]:
+        wakes = [Wake(trigger, word)]
+        while True:
+            yield self.turn(wakes)
+            wakes = self._next_wakes(min(self.delay_s(), 1.0))
+
+    @contextmanager
+    def _listening(self) -> Iterator[queue.Queue[Cycle]]:
+        heard: queue.Queue[Cycle] = queue.Queue()
+        with self._lock:
+            self._listeners.append(heard)
+        try:
+            yield heard
+        finally:
+            with self._lock:
+                self._listeners.remove(heard)
+
+    def delay_s(self) -> float:
+        """How long to sleep if nothing wakes us."""
+        cycle = self.latest
+        if cycle is None:
+            return 0.0
+        if not cycle.is_settled:
+            return UNSETTLED_S
+        calm = BUSY_S if cycle.plan or cycle.errors else IDLE_S
+        if _moved_on(cycle):
+            return min(SLOWEST_LOOK_S, 0.05 * max(0, self._busy_turns - BUSY_TURNS))
+        if cycle.look_again_s is None:
+            return calm
+        waited = self.ports.clock.monotonic() - (self._waiting_since or 0.0)
+        patient = cycle.look_again_s if waited < PATIENCE_S else min(SLOWEST_LOOK_S, waited / 20)
+        return min(calm, max(cycle.look_again_s, patient))
+
+    def _note_waiting(self, cycle: Cycle) -> None:
+        """Remember since when nothing but waits is left, and how many cycles in a row did something."""
+        self._busy_turns = self._busy_turns + 1 if _moved_on(cycle) else 0
+        if cycle.look_again_s is None or cycle.did_something or cycle.moved:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = self.ports.clock.monotonic()
+
+    def _flush_idle(self) -> None:
+        now = self.ports.clock.monotonic()
+        if self.memory.idle is None:
+            self._idle_since = now
+        elif now - self._idle_since > IDLE_RECORD_S:
+            self.memory = flushed(self.ports, self.memory)
+            self._idle_since = now
+
+    def _next_wakes(self, delay_s: float) -> list[Wake]:
+        """Sleep until something wakes us or `delay_s` is over; all that came meanwhile counts as one."""
+        wakes = []
+        try:
+            wakes.append(self._inbox.get(timeout=delay_s) if delay_s > 0 else self._inbox.get_nowait())
+            while True:
+                wakes.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return wakes or [Wake(Trigger("interval" if delay_s >= BUSY_S else "pending"))]
+
+
+def _moved_on(cycle: Cycle) -> bool:
+    """The world is not as the cycle saw it: worth another look at once."""
+    return cycle.moved or any(result.outcome.moves_on for result in cycle.results)
+
+
+_LOUDNESS = ("pending", "interval", "engine", "start", "manifest", "signal", "operator")
+
+
+def _loudest(wakes: list[Wake]) -> Trigger:
+    """The trigger a person would name if asked why this cycle ran."""
+    return max((wake.trigger for wake in wakes), key=lambda trigger: _LOUDNESS.index(trigger.kind))

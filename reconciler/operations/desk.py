@@ -1,0 +1,382 @@
+"""The desk: takes a request, does it or has the loop do it, and tells how it goes."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import __version__
+from reconciler.core.desired import PROXY, DesiredState, Json
+from reconciler.core.errors import ManifestError, Problem, Refused, StateError
+from reconciler.core.plan import Outcome, TestProxyConfig, WriteFile
+from reconciler.core.planner import PROXY_CONFIG
+from reconciler.core.record import Cycle, Trigger
+from reconciler.core.rollout import Phase
+from reconciler.core.words import Deploy, LookAgain, Teardown, Word
+from reconciler.cycle import look, preview
+from reconciler.formats import write_back
+from reconciler.loop import Loop
+from reconciler.operations import TICK, Events, Exit, Request, end, line
+from reconciler.operations.progress import STEPS, Progress
+from reconciler.operations.status import status_value
+from reconciler.ports import Loaded, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which files this desk works on, and since when a daemon sits at it (RFC 3339; "" is no daemon)."""
+
+    manifest: Path
+    state: Path
+    daemon_since: str = ""
+
+    @property
+    def rendered(self) -> Path:
+        """Where the rendered files are."""
+        return self.state / "rendered"
+
+
+class Operations:
+    """Answers requests. `open_loop` is called at most once, and only by verbs that need the engine."""
+
+    def __init__(
+        self,
+        place: Place,
+        source: Source,
+        open_loop: Callable[[], Loop],
+        replace_file: Callable[[Path, bytes], None],
+        fetch: Callable[[int, str], tuple[int, Mapping[str, str], bytes] | None],
+    ) -> None:
+        self._place = place
+        self._source = source
+        self._open_loop = open_loop
+        self._replace_file = replace_file
+        self._fetch = fetch
+        self._verbs: Mapping[str, Callable[[Request], Events]] = {
+            "status": self._status,
+            "validate": self._validate,
+            "init": self._init,
+            "diff": self._diff,
+            "deploy": self._deploy,
+            "promote": self._promote,
+            "reconcile": self._reconcile,
+            "teardown": self._teardown,
+            "logs": self._logs,
+            "doctor": self._doctor,
+        }
+
+    def run(self, request: Request) -> Events:
+        """Events, the last of which is `end`. Raises ReconcilerError for what cannot be done at all."""
+        answer = self._verbs.get(request.verb)
+        if answer is None:
+            raise Refused(f"{request.verb}: no such request. Is the daemon older than this command?")
+        named = request.args.get("manifest")
+        if isinstance(named, str) and Path(named) != self._place.manifest:
+            raise Refused(
+                f"the daemon follows {self._place.manifest}, not {named}. "
+                "Leave --file away, or name that daemon's own --state-dir."
+            )
+        yield from answer(request)
+
+    # ------------------------------------------------------------ looking
+
+    def _status(self, request: Request) -> Events:
+        loop = self._open_loop()
+        if loop.turns_itself:
+            cycle = loop.latest
+        else:
+            cycle = look(loop.ports, loop.setting, loop.memory, _trigger(request))
+        daemon: Json = None
+        if self._place.daemon_since:
+            daemon = {"pid": os.getpid(), "version": __version__, "since": self._place.daemon_since}
+        yield end(Exit.OK, value=status_value(cycle, str(self._place.manifest), daemon))
+
+    def _diff(self, request: Request) -> Events:
+        loop = self._open_loop()
+        cycle, view = preview(loop.ports, loop.setting, loop.memory, _trigger(request))
+        if view is None:
+            yield _bad_manifest(cycle.problems)
+            return
+        plan: list[Json] = [{"verb": s.verb, "target": s.target, "cause": s.cause} for s in cycle.plan.steps]
+        files = self._file_diffs(cycle)
+        text = "\n".join([*(str(problem) for problem in cycle.problems), *cycle.plan.notes])
+        if cycle.problems:
+            yield end(Exit.BAD_MANIFEST, text, {"plan": plan, "files": files})
+            return
+        changes = bool(plan or cycle.plan.notes)
+        if not changes:
+            text = "Nothing to do: what runs is what the manifest asks for."
+        yield end(Exit.CHANGES if changes else Exit.OK, text, {"plan": plan, "files": files})
+
+    def _file_diffs(self, cycle: Cycle) -> dict[str, Json]:
+        found: dict[str, Json] = {}
+        for step in cycle.plan.steps:
+            if isinstance(step.action, WriteFile):
+                path = step.action.path
+                before = _text(self._place.rendered / path)
+                lines = difflib.unified_diff(
+                    before.splitlines(), step.action.content.splitlines(), f"now/{path}", f"then/{path}", lineterm=""
+                )
+                found[path] = "\n".join(lines)
+        return found
+
+    def _init(self, request: Request) -> Events:
+        loop = self._open_loop()
+        cycle, view = preview(loop.ports, loop.setting, loop.memory, _trigger(request))
+        if view is None or cycle.problems:
+            yield _bad_manifest(cycle.problems)
+            return
+        policies = [target.files for target in view.policies]
+        files = {**view.files, **(policies[0] if policies else {})}
+        for path, text in sorted(files.items()):
+            result = loop.ports.files.apply(WriteFile(path, text))
+            if result.outcome is not Outcome.OK:
+                raise StateError(f"{path}: {result.detail}")
+        paths: list[Json] = list(sorted(files))
+        yield end(Exit.OK, value={"files": paths, "directory": str(self._place.rendered)})
+
+    # ------------------------------------------------------------ validating
+
+    def _validate(self, request: Request) -> Events:
+        """The five checks in order; the first two need neither engine nor network."""
+        loaded = self._source.load()
+        syntax = [problem for problem in loaded.problems if loaded.desired is None and not loaded.parsed]
+        yield _check(1, "manifest exists and is valid YAML", not syntax, _lines(syntax) or self._place.manifest.name)
+        if syntax:
+            yield end(Exit.BAD_MANIFEST, "")
+            return
+        yield _check(2, "required fields present and values valid", not loaded.problems, _lines(loaded.problems))
+        for warning in loaded.warnings:
+            yield line(str(warning))
+        if loaded.problems or loaded.desired is None:
+            yield end(Exit.BAD_MANIFEST, "")
+            return
+        if request.args.get("manifest_only"):
+            yield end(Exit.OK)
+            return
+        yield from self._validate_machine(loaded.desired)
+
+    def _validate_machine(self, desired: DesiredState) -> Events:
+        loop = self._open_loop()
+        cycle, view = preview(loop.ports, loop.setting, loop.memory, Trigger("operator", "validate"))
+        assert cycle.observed is not None, "the manifest was just found good"
+        assert view is not None, "the manifest was just found good"
+        engine = cycle.observed.engine
+        missing = [service.image for service in desired.services if service.image not in engine.images]
+        stands_in = [f"{i.reference} → {i.used} (built here)" for i in engine.images.values() if i.is_substitute]
+        detail = (
+            f"not on this machine: {', '.join(missing)}; `docker pull` or build it" if missing else ", ".join(stands_in)
+        )
+        yield _check(3, "image exists", not missing, detail)
+        taken = engine.ports_taken.get(desired.nginx.port, "")
+        yield _check(4, f"port {desired.nginx.port} is free", not taken, taken)
+        nginx = engine.images.get(desired.nginx.image)
+        running = next((c for c in cycle.observed.of(PROXY) if c.is_running), None)
+        if nginx is None:
+            yield _check(
+                5, "nginx configuration", False, f"{desired.nginx.image} is not on this machine; `deploy` gets it"
+            )
+            yield end(Exit.ERROR)
+            return
+        test = TestProxyConfig(view.files[PROXY_CONFIG], nginx.id, running.id if running else None)
+        result = loop.ports.proxy.apply(test)
+        is_valid = result.outcome is Outcome.OK
+        yield _check(5, "nginx configuration", is_valid, result.detail)
+        yield end(Exit.OK if is_valid and not missing and not taken else Exit.ERROR)
+
+    # ------------------------------------------------------------ acting
+
+    def _deploy(self, request: Request) -> Events:
+        word = Deploy(allow_interruption=request.args.get("allow_interruption") is True)
+        timeout = request.args.get("timeout_s")
+        yield from self._follow(request, word, timeout if isinstance(timeout, int | float) else None)
+
+    def _reconcile(self, request: Request) -> Events:
+        yield from self._follow(request, LookAgain(), None)
+
+    def _follow(self, request: Request, word: Word, timeout_s: float | None) -> Events:
+        """Steps as they become true, until the stack is as the manifest asks, or will not be."""
+        loop = self._open_loop()
+        began, progress, told, last = loop.ports.clock.monotonic(), Progress(), 0, None
+        said: set[str] = set()
+        for cycle in loop.follow(_trigger(request), word):
+            if cycle is None:
+                yield TICK
+            else:
+                last, progress = cycle, progress.after(cycle)
+                for name, text in STEPS[told : progress.done]:
+                    yield {"event": "step", "name": name, "text": text}
+                told = progress.done
+                for news in _news(cycle):
+                    if news not in said:
+                        said.add(news)
+                        yield line(news)
+                if told == len(STEPS):
+                    yield end(Exit.OK, "\n".join(cycle.plan.notes))
+                    return
+                failure = progress.failure(cycle)
+                if failure is not None:
+                    yield end(failure.exit, failure.text)
+                    return
+            limit = timeout_s if timeout_s is not None else _patience_s(last)
+            if loop.ports.clock.monotonic() - began > limit:
+                yield end(*_too_late(last, limit))
+                return
+
+    def _promote(self, request: Request) -> Events:
+        mode, service = request.args.get("mode"), request.args.get("service")
+        loaded = self._loaded()
+        assert loaded.desired is not None, "_loaded answers usable manifests only"
+        name = service if isinstance(service, str) else loaded.desired.services[0].name
+        wanted = loaded.desired.service(name)
+        if wanted is None:
+            known = ", ".join(s.name for s in loaded.desired.services)
+            raise Refused(f"there is no service {name!r}; the manifest has: {known}")
+        if wanted.mode == mode:
+            yield end(Exit.OK, f"{name} is {mode} already; nothing to do")
+            return
+        text = self._place.manifest.read_bytes()
+        self._replace_file(self._place.manifest, write_back.set_mode(text, name, str(mode)))
+        yield line(f"{self._place.manifest.name}: {name} mode {wanted.mode} → {mode}")
+        yield from self._followed_and_confirmed(request, name, str(mode), loaded.desired)
+
+    def _followed_and_confirmed(self, request: Request, name: str, mode: str, desired: DesiredState) -> Events:
+        for event in self._follow(request, LookAgain(), None):
+            if event["event"] != "end" or event["exit"] != int(Exit.OK):
+                yield event
+                continue
+            yield end(Exit.OK, f"{name} is {mode} now{self._confirmation(desired, name, mode)}")
+
+    def _confirmation(self, desired: DesiredState, name: str, mode: str) -> str:
+        """What the service itself says of its mode, through nginx; "" where it says nothing."""
+        service = desired.service(name)
+        if service is None or service.route is None or service.healthcheck is None or not service.healthcheck.path:
+            return ""
+        answer = self._fetch(desired.nginx.port, service.healthcheck.path)
+        if answer is None or mode.encode() not in answer[2]:
+            return "; its health check does not name a mode"
+        header = answer[1].get("x-mode")
+        return f" (its health check says so{', X-Mode: ' + header if header else ''})"
+
+    def _teardown(self, request: Request) -> Events:
+        loop = self._open_loop()
+        trigger = _trigger(request)
+        began = loop.ports.clock.monotonic()
+        for cycle in loop.follow(trigger, Teardown(volumes=request.args.get("volumes") is True)):
+            if cycle is None:
+                yield TICK
+                continue
+            for news in _news(cycle):
+                yield line(news)
+            if cycle.rollout.torn_down and not cycle.plan and not cycle.errors:
+                break
+            if loop.ports.clock.monotonic() - began > 120:
+                left = ", ".join(sorted({step.target for step in cycle.plan.steps}))
+                yield end(Exit.ERROR, f"not done after 120 s; left: {left or '; '.join(cycle.errors)}")
+                return
+        if request.args.get("clean"):
+            yield from self._clean(loop)
+        yield end(Exit.OK, "Torn down. `deploy` brings it back; the history is kept.")
+
+    def _clean(self, loop: Loop) -> Events:
+        from reconciler.core.plan import RemoveFile
+
+        for path in sorted(loop.ports.files.digests()):
+            result = loop.ports.files.apply(RemoveFile(path))
+            if result.outcome is not Outcome.OK:
+                yield line(f"{path}: {result.detail}")
+
+    def _logs(self, request: Request) -> Events:
+        loop = self._open_loop()
+        cycle = look(loop.ports, loop.setting, loop.memory, _trigger(request))
+        if cycle.observed is None:
+            yield _bad_manifest(cycle.problems)
+            return
+        name, tail = request.args.get("service"), request.args.get("tail")
+        wanted = name if isinstance(name, str) else next(iter(cycle.rollout.services), PROXY)
+        containers = cycle.observed.of(wanted)
+        if not containers:
+            known = sorted({c.service for c in cycle.observed.engine.containers if c.ours})
+            raise Refused(f"no container of {wanted!r} runs; there are: {', '.join(known) or 'none'}")
+        follow = request.args.get("follow") is True
+        for container in containers[-1:] if follow else containers:
+            lines = loop.ports.runtime.logs(container.id, tail=tail if isinstance(tail, int) else 100, follow=follow)
+            for text in lines:
+                shown = text.decode("utf-8", "replace").rstrip("\r\n")
+                yield line(f"{container.name}  {shown}" if len(containers) > 1 else shown)
+        yield end(Exit.OK)
+
+    def _doctor(self, request: Request) -> Events:
+        loop = self._open_loop()
+        loaded = self._source.load()
+        facts = loop.ports.runtime.facts()
+        for number, (name, is_good, detail) in enumerate(facts, 1):
+            yield _check(number, name, is_good, detail)
+        count = len(facts)
+        yield _check(count + 1, "manifest", not loaded.problems, _lines(loaded.problems) or str(self._place.manifest))
+        is_good = all(good for _, good, _ in facts) and not loaded.problems
+        yield end(Exit.OK if is_good else Exit.ERROR)
+
+    def _loaded(self) -> Loaded:
+        loaded = self._source.load()
+        if loaded.desired is None or loaded.problems:
+            raise ManifestError(loaded.problems)
+        return loaded
+
+
+def _trigger(request: Request) -> Trigger:
+    reason = request.args.get("reason")
+    return Trigger("operator", request.verb, request.actor, reason if isinstance(reason, str) else "")
+
+
+def _check(number: int, name: str, ok: bool, detail: str) -> Mapping[str, Json]:
+    return {"event": "check", "number": number, "name": name, "ok": ok, "detail": detail}
+
+
+def _bad_manifest(problems: tuple[Problem, ...]) -> Mapping[str, Json]:
+    return end(Exit.BAD_MANIFEST, _lines(problems))
+
+
+def _lines(problems: tuple[Problem, ...] | list[Problem]) -> str:
+    return "\n".join(str(problem) for problem in problems)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _news(cycle: Cycle) -> list[str]:
+    """What a person waiting would want to hear of a cycle."""
+    told = [f"{d.service}: {d.reason}" for d in cycle.decisions if d.reason]
+    for step, result in zip(cycle.plan.steps, cycle.results, strict=True):
+        if result.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
+            told.append(f"{step.verb} {step.target}: {result.detail}")
+        elif result.outcome is Outcome.PENDING and result.detail:
+            told.append(f"{step.target}: {result.detail}")
+    images = cycle.observed.engine.images.values() if cycle.observed else ()
+    told += [f"{i.used} stands in for {i.reference}, which is not to be had here" for i in images if i.is_substitute]
+    return [*told, *cycle.errors]
+
+
+def _patience_s(cycle: Cycle | None) -> float:
+    """The manifest's health timeout, from the moment the images are here."""
+    if cycle is None or cycle.desired is None:
+        return 30.0
+    slow = any(step.verb == "pull" for step in cycle.plan.steps)
+    return 900.0 if slow else cycle.desired.health_timeout_s
+
+
+def _too_late(cycle: Cycle | None, limit_s: float) -> tuple[Exit, str]:
+    if cycle is None or cycle.desired is None:
+        return Exit.ERROR, f"nothing happened within {limit_s:g} s"
+    if all(state.phase is Phase.ABSENT for state in cycle.rollout.services.values()):
+        detail = cycle.observed and next((h.detail for h in cycle.observed.policies.values() if not h.ready), "")
+        return Exit.POLICY_FAILED, f"Policy engine failed: not ready within {limit_s:g} s: {detail or 'no answer'}"
+    waiting = "; ".join(dict.fromkeys(f"{step.target}: {step.cause}" for step in cycle.plan.steps))
+    return Exit.UNHEALTHY, f"Health check failed: not healthy within {limit_s:g} s. Still to do: {waiting}"

@@ -1,0 +1,153 @@
+"""How far a deployment is, read off the cycles as they finish: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core.desired import DesiredState
+from reconciler.core.observed import EngineState
+from reconciler.core.plan import CreateContainer, Outcome, StartContainer, TestProxyConfig
+from reconciler.core.planner import PROXY_CONFIG
+from reconciler.core.record import Cycle
+from reconciler.core.rollout import Move, Phase, Rollout
+from reconciler.operations import Exit
+
+STEPS = (
+    ("manifest_valid", "Manifest valid"),
+    ("image_found", "Docker image found"),
+    ("config_valid", "Nginx config valid"),
+    ("starting", "Services starting..."),
+    ("healthy", "Health check passed"),
+    ("deployed", "Deployment successful"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a deployment came to nothing."""
+
+    exit: Exit
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `STEPS` are true; `unlucky` counts cycles in a row that the engine or OPA spoiled."""
+
+    done: int = 0
+    unlucky: int = 0
+    gave_up: str = ""
+
+    def after(self, cycle: Cycle) -> Progress:
+        """Progress once `cycle` is finished; a step counts only when all before it do."""
+        reached = (
+            _is_in_force(cycle),
+            _images_found(cycle),
+            _config_valid(cycle),
+            _is_starting(cycle),
+            _is_healthy(cycle),
+            _is_deployed(cycle),
+        )
+        done = next((i for i, is_true in enumerate(reached) if not is_true and i >= self.done), len(STEPS))
+        gave_up = next((d.reason for d in cycle.decisions if d.move is Move.GIVE_UP), self.gave_up)
+        return Progress(max(done, self.done), self.unlucky + 1 if cycle.errors else 0, gave_up)
+
+    def failure(self, cycle: Cycle) -> Failure | None:
+        """Why there is no point in waiting on, or None."""
+        if cycle.problems:
+            return Failure(Exit.BAD_MANIFEST, "\n".join(str(problem) for problem in cycle.problems))
+        for verdict in cycle.verdicts:
+            if verdict.domain == "admission" and not verdict.allow:
+                code = Exit.DENIED if verdict.known else Exit.POLICY_FAILED
+                return Failure(code, f"{'DENIED' if verdict.known else 'Policy engine failed'}: {verdict.reason}")
+        if self.gave_up and _is_in_force(cycle) and not any(s.phase is Phase.ROLLING_BACK for s in cycle.rollout.services.values()):
+            kept = any(state.stable for state in cycle.rollout.services.values())
+            goes_on = " What ran before goes on serving." if kept else " Nothing is left running of it."
+            return Failure(Exit.UNHEALTHY, f"Health check failed: {self.gave_up}.{goes_on}")
+        return (_held(cycle) if _is_in_force(cycle) else None) or self._spoiled(cycle)
+
+    def _spoiled(self, cycle: Cycle) -> Failure | None:
+        if cycle.errors and self.unlucky >= 3:
+            return Failure(Exit.ERROR, cycle.errors[-1])
+        failed = _images_failed(cycle)
+        return Failure(Exit.ERROR, failed) if failed else None
+
+
+def _held(cycle: Cycle) -> Failure | None:
+    """A start that is held back for a reason that waiting does not cure."""
+    for decision in cycle.decisions:
+        if decision.move is not Move.HOLD or cycle.rollout.of(decision.service).phase not in (
+            Phase.ABSENT,
+            Phase.STABLE,
+        ):
+            continue
+        if decision.reason.startswith("DENIED: "):
+            return Failure(Exit.DENIED, decision.reason)
+        if decision.reason.startswith("policy engine failed"):
+            return Failure(Exit.POLICY_FAILED, decision.reason.capitalize())
+        if decision.reason and not decision.reason.startswith("waiting"):
+            return Failure(Exit.ERROR, decision.reason)
+    return None
+
+
+def _is_in_force(cycle: Cycle) -> bool:
+    """The manifest as it is now was read, found good and let in."""
+    return bool(cycle.asked) and cycle.is_settled and cycle.rollout.admitted == cycle.asked and not cycle.problems
+
+
+def _images_found(cycle: Cycle) -> bool:
+    if cycle.desired is None or cycle.observed is None:
+        return False
+    return all(service.image in cycle.observed.engine.images for service in cycle.desired.services)
+
+
+def _images_failed(cycle: Cycle) -> str:
+    if cycle.desired is None or cycle.observed is None:
+        return ""
+    engine: EngineState = cycle.observed.engine
+    return "; ".join(
+        f"image {name}: {why}" for name, why in sorted(engine.images_failed.items()) if name not in engine.images
+    )
+
+
+def _config_valid(cycle: Cycle) -> bool:
+    """nginx took the configuration, now or earlier."""
+    if any(
+        isinstance(step.action, TestProxyConfig) and result.outcome is Outcome.OK
+        for step, result in zip(cycle.plan.steps, cycle.results, strict=True)
+    ):
+        return True
+    tests = any(isinstance(step.action, TestProxyConfig) for step in cycle.plan.steps)
+    return (
+        not tests and cycle.observed is not None and PROXY_CONFIG in cycle.observed.files and _has_begun(cycle.rollout)
+    )
+
+
+def _has_begun(rollout: Rollout) -> bool:
+    return any(state.phase is not Phase.ABSENT for state in rollout.services.values())
+
+
+def _is_starting(cycle: Cycle) -> bool:
+    starts = any(isinstance(step.action, CreateContainer | StartContainer) for step in cycle.plan.steps)
+    return starts or _has_begun(cycle.rollout)
+
+
+def _is_healthy(cycle: Cycle) -> bool:
+    return _all_in(cycle, Phase.PROMOTING, Phase.DRAINING, Phase.STABLE) and not _stale(cycle)
+
+
+def _is_deployed(cycle: Cycle) -> bool:
+    return _all_in(cycle, Phase.STABLE) and not _stale(cycle) and not cycle.plan and not cycle.errors
+
+
+def _all_in(cycle: Cycle, *phases: Phase) -> bool:
+    desired: DesiredState | None = cycle.desired
+    return desired is not None and all(cycle.rollout.of(s.name).phase in phases for s in desired.services)
+
+
+def _stale(cycle: Cycle) -> bool:
+    """A service rests at another release than the manifest asks for."""
+    return any(
+        cycle.rollout.of(decision.service).phase is Phase.STABLE and decision.move is Move.HOLD and decision.reason
+        for decision in cycle.decisions
+    )

@@ -1,0 +1,143 @@
+"""The last cycle as what `status` shows: pure."""
+
+from __future__ import annotations
+
+from reconciler.core.desired import POLICY, PROXY, Json, Service
+from reconciler.core.membership import of_release
+from reconciler.core.observed import ObservedContainer, ObservedState, Status
+from reconciler.core.record import Cycle, Verdict
+from reconciler.core.rollout import Phase, Release, ServiceRollout
+
+
+def status_value(cycle: Cycle | None, manifest_path: str, daemon: Json) -> dict[str, Json]:
+    """Everything `status` tells, as JSON; the same keys always."""
+    desired = cycle.desired if cycle else None
+    observed = cycle.observed if cycle else None
+    problems: list[Json] = [str(problem) for problem in cycle.problems] if cycle else []
+    return {
+        "project": desired.project if desired else "",
+        "manifest": {
+            "path": manifest_path,
+            "revision": desired.revision if desired else "",
+            "valid": not problems,
+            "problems": problems,
+        },
+        "url": f"http://localhost:{desired.nginx.port}" if desired else "",
+        "state": state_word(cycle),
+        "services": _services(cycle) if cycle and observed else [],
+        "nginx": _proxy(cycle, observed),
+        "opa": _policy_engine(observed),
+        "policy": _policy(cycle),
+        "traffic": {"req_per_sec": None, "p99_latency_ms": None, "error_rate": None},
+        "last_cycle": _last_cycle(cycle),
+        "daemon": daemon,
+    }
+
+
+def state_word(cycle: Cycle | None) -> str:
+    """`converged`, `converging`, `degraded`, `torn_down` or `empty`."""
+    if cycle is None or cycle.desired is None:
+        return "empty" if cycle is None or not cycle.errors else "degraded"
+    if cycle.rollout.torn_down:
+        return "torn_down"
+    if cycle.errors or cycle.problems or any(d.reason.startswith(("DENIED", "policy")) for d in cycle.decisions):
+        return "degraded"
+    phases = {cycle.rollout.of(service.name).phase for service in cycle.desired.services}
+    return "converged" if not cycle.plan and phases == {Phase.STABLE} else "converging"
+
+
+def _services(cycle: Cycle) -> list[Json]:
+    assert cycle.desired is not None, "asked for only with both"
+    assert cycle.observed is not None, "asked for only with both"
+    names = dict.fromkeys((*(s.name for s in cycle.desired.services), *cycle.rollout.services))
+    return [_service(cycle, cycle.rollout.of(name), cycle.observed) for name in names]
+
+
+def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> Json:
+    wanted = cycle.desired.service(state.service) if cycle.desired else None
+    stable = of_release(observed, state.service, state.serving, state.stable or state.candidate)
+    reason = next((d.reason for d in cycle.decisions if d.service == state.service and d.reason), state.reason)
+    release = state.stable or state.candidate
+    return {
+        "name": state.service,
+        "mode": _mode(release, wanted),
+        "phase": state.phase.value,
+        "reason": "" if state.phase is Phase.STABLE and reason == state.reason else reason,
+        "revision": release.revision if release else "",
+        "image": wanted.image if wanted else "",
+        "version": wanted.version if wanted else "",
+        "slot": state.serving.value,
+        "ready": sum(container.is_ready for container in stable),
+        "wanted": wanted.replicas if wanted else 0,
+        "since": state.since or None,
+        "quarantined": list(state.quarantined),
+        "containers": [_container(container) for container in observed.of(state.service)],
+    }
+
+
+def _mode(release: Release | None, wanted: Service | None) -> str:
+    """What runs, else what is wanted."""
+    if release is not None:
+        return release.mode.value
+    return wanted.mode.value if wanted else ""
+
+
+def _container(container: ObservedContainer) -> Json:
+    return {
+        "name": container.name,
+        "id": container.id[:12],
+        "slot": container.slot.value if container.slot else "",
+        "status": container.status.value,
+        "health": container.health.value,
+        "detail": container.health_detail or container.error,
+        "address": container.address or "",
+        "revision": container.revision,
+        "mode": container.mode,
+    }
+
+
+def _proxy(cycle: Cycle | None, observed: ObservedState | None) -> Json:
+    container = next(iter(observed.of(PROXY)), None) if observed else None
+    return {
+        "status": container.status.value if container else "absent",
+        "port": cycle.desired.nginx.port if cycle and cycle.desired else None,
+        "live_hash": observed.proxy.live_hash if observed else None,
+    }
+
+
+def _policy_engine(observed: ObservedState | None) -> Json:
+    healths = list(observed.policies.items()) if observed else []
+    if not healths:
+        running = observed is not None and any(c.status is Status.RUNNING for c in observed.of(POLICY))
+        return {"ready": False, "detail": "runs, but was not asked" if running else "not there", "revision": ""}
+    revision, health = healths[0]
+    return {"ready": health.ready, "detail": health.detail, "revision": revision}
+
+
+def _policy(cycle: Cycle | None) -> Json:
+    verdicts = {verdict.domain: verdict for verdict in cycle.verdicts} if cycle else {}
+    return {
+        "infrastructure": _verdict(verdicts.get("infrastructure"), "the policy engine was not asked"),
+        "canary": {"status": "UNKNOWN", "reason": "nothing is measured yet"},
+    }
+
+
+def _verdict(verdict: Verdict | None, otherwise: str) -> Json:
+    if verdict is None:
+        return {"status": "UNKNOWN", "reason": otherwise}
+    if not verdict.known:
+        return {"status": "UNKNOWN", "reason": verdict.reason}
+    return {"status": "PASS" if verdict.allow else "FAIL", "reason": "" if verdict.allow else verdict.reason}
+
+
+def _last_cycle(cycle: Cycle | None) -> Json:
+    if cycle is None:
+        return None
+    return {
+        "number": cycle.number,
+        "at": cycle.ended,
+        "trigger": str(cycle.trigger),
+        "plan": [str(step) for step in cycle.plan.steps],
+        "notes": list(cycle.plan.notes),
+        "errors": list(cycle.errors),
+    }

@@ -1,0 +1,186 @@
+"""The only place that knows which adapter is which."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler import __version__
+from reconciler.adapters import clock
+from reconciler.adapters.file_source import FileSource
+from reconciler.adapters.state_dir import StateDir
+from reconciler.core.containers import Layout
+from reconciler.core.errors import EngineError
+from reconciler.operations.desk import Operations, Place
+
+if TYPE_CHECKING:
+    from reconciler.adapters.docker_engine import DockerEngine
+    from reconciler.adapters.local_images import LocalImages
+    from reconciler.core.record import Cycle
+    from reconciler.loop import Loop
+
+AT_ONCE = 8
+"""How many actions of a plan run side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A loop, and the source whose watcher it needs."""
+
+    loop: Loop
+    source: FileSource
+
+
+@contextmanager
+def local_operations(manifest: Path, state_dir: Path) -> Iterator[Operations]:
+    """Operations in this process. The lock is taken, and the engine looked for, only by what needs them."""
+    source = FileSource(manifest, clock.SystemClock())
+    with ExitStack() as stack:
+
+        def open_loop() -> Loop:
+            state = stack.enter_context(StateDir(state_dir))
+            stack.enter_context(state.lock("swiftdeploy", clock.SystemClock().timestamp()))
+            return stack.enter_context(loop_of(state_dir, source, state, finished=lambda _cycle: None))
+
+        yield operations(Place(manifest, state_dir), source, open_loop)
+
+
+def operations(place: Place, source: FileSource, open_loop: Callable[[], Loop]) -> Operations:
+    """The desk over a loop."""
+    return Operations(place, source, open_loop, _replace_file, _fetch)
+
+
+@contextmanager
+def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Callable[[Cycle], None]) -> Iterator[Loop]:
+    """A loop over the real Docker Engine, nginx and OPA; the caller holds the lock of `state`."""
+    from reconciler.adapters.docker_engine import DockerEngine
+    from reconciler.adapters.history_file import HistoryFile
+    from reconciler.adapters.host import LocalHost
+    from reconciler.adapters.nginx_proxy import NginxProxy
+    from reconciler.adapters.opa import OpaPolicy, ensure_token, socket_path
+    from reconciler.adapters.prober import AddressProber
+    from reconciler.adapters.rendered_files import RenderedFiles
+    from reconciler.adapters.rollout_store import RolloutFiles
+    from reconciler.core.record import Trigger
+    from reconciler.cycle import Memory, Setting
+    from reconciler.loop import Loop
+    from reconciler.ports import Ports
+
+    rendered, run = state_dir / "rendered", state_dir / "run"
+    user = container_user()
+    instance = state.instance_id(lambda: _instance(state_dir))
+    system = clock.SystemClock()
+    box: list[Loop] = []
+
+    def wake(words: str) -> None:
+        if box:
+            box[0].wake(Trigger("engine", words))
+
+    engine = DockerEngine(instance=instance, monotonic=clock.monotonic, images=_Builds(), wake=wake)
+    store = RolloutFiles(state)
+    history = HistoryFile(state_dir, state_dir.parent.name, __version__, lambda: secrets.token_hex(16))
+    ports = Ports(
+        source=source,
+        runtime=engine,
+        prober=AddressProber(),
+        proxy=NginxProxy(
+            live_dir=rendered / "nginx" / "live",
+            run_dir=run / "nginx",
+            boxes=engine,
+            monotonic=clock.monotonic,
+            user=user,
+        ),
+        files=RenderedFiles(rendered),
+        policy=OpaPolicy(lambda revision: socket_path(run, revision), lambda: ensure_token(run)),
+        host=LocalHost(_data_root(engine)),
+        rollouts=store,
+        history=history,
+        clock=system,
+        instance=instance,
+    )
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="act") as pool:
+        setting = Setting(Layout(str(rendered), str(run), user), pool)
+        memory = Memory(rollout=store.load(), last_good=store.last_good())
+        loop = Loop(ports, setting, memory, finished)
+        box.append(loop)
+        try:
+            yield loop
+        finally:
+            engine.close()
+            history.close()
+
+
+def container_user() -> str:
+    """Who nginx and OPA run as: ourselves, so that their sockets are ours to open; nobody where we are root."""
+    return f"{os.geteuid()}:{os.getegid()}" if os.geteuid() else "65534:65534"
+
+
+def _instance(state_dir: Path) -> str:
+    """An ID that a lost state directory gets again at the same place of the same machine, and no other place."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = os.uname().nodename
+    return hashlib.sha256(f"{machine}\0{state_dir.resolve()}".encode()).hexdigest()[:16]
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path` at once, with the mode and owner it had."""
+    before = os.stat(path, follow_symlinks=False)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, before.st_mode & 0o7777)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if os.geteuid() == 0:
+            os.chown(temporary, before.st_uid, before.st_gid)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _fetch(port: int, path: str) -> tuple[int, Mapping[str, str], bytes] | None:
+    """What nginx on this host answers; None when it does not."""
+    from reconciler.adapters.http_client import HttpError, Request, Tcp, fetch
+
+    try:
+        answer = fetch(Tcp("127.0.0.1", port), Request(path), 5.0)
+    except HttpError:
+        return None
+    return answer.status, dict(answer.headers), answer.body
+
+
+def _data_root(engine: DockerEngine) -> str:
+    """Where the engine keeps its images: what fills up first."""
+    try:
+        return engine.engine_info().data_root
+    except EngineError:
+        return "/var/lib/docker"
+
+
+class _Builds:
+    """Local builds of images that no registry gives, over an engine connection of their own."""
+
+    def substitute_for(self, reference: str) -> str | None:
+        return self._images().substitute_for(reference)
+
+    def build(self, reference: str) -> None:
+        self._images().build(reference)
+
+    @functools.cache  # noqa: B019 - one instance lives as long as the process
+    def _images(self) -> LocalImages:
+        from reconciler.adapters.docker_engine import connect_to, default_address
+        from reconciler.adapters.local_images import LocalImages, cache_directory
+
+        return LocalImages(connect_to(default_address(None), "auto", 600.0), cache_directory(os.environ, Path.home()))

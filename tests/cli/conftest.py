@@ -1,0 +1,160 @@
+"""The command line as an operator has it, before a real control socket with small working operations behind it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import structlog
+
+from reconciler.cli.main import main
+from reconciler.control import ControlServer
+from reconciler.operations import Request
+
+END = {"event": "end", "exit": 0, "text": "", "value": None}
+
+
+class Operations:
+    """Answers each verb with the events a test gives it, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.answers: dict[str, Any] = {}
+
+    def run(self, request: Request) -> Iterator[Mapping[str, Any]]:
+        self.asked.append(request)
+        answer = self.answers.get(request.verb, [END])
+        yield from answer(request) if callable(answer) else answer
+
+
+class Result:
+    """How a command ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\n--- out\n{self.out}\n--- err\n{self.err}"
+
+
+@pytest.fixture
+def operations() -> Operations:
+    return Operations()
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def daemon(operations: Operations, state_dir: Path) -> Iterator[ControlServer]:
+    """A running daemon, as far as the command line can tell."""
+    structlog.configure(processors=[structlog.testing.LogCapture()])
+    server = ControlServer(state_dir / "run" / "control.sock", operations.run)
+    server.start()
+    yield server
+    server.stop(wait_s=1)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def local(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """No daemon: `wiring.local_operations` gives the operations, and the list says when they were taken and left."""
+    seen: list[Any] = []
+
+    @contextmanager
+    def local_operations(manifest: Path, state: Path) -> Iterator[Operations]:
+        seen.append((manifest, state))
+        try:
+            yield operations
+        finally:
+            seen.append("left")
+
+    wiring = ModuleType("reconciler.wiring")
+    wiring.local_operations = local_operations  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "reconciler.wiring", wiring)
+    return seen
+
+
+@pytest.fixture
+def run(
+    state_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Run a command in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+
+    def command(*words: str, program: str = "swiftdeploy") -> Result:
+        monkeypatch.setattr(sys, "argv", [f"/usr/bin/{program}", *words])
+        code = main()
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def status() -> dict[str, Any]:
+    """What a healthy stack of one service answers."""
+    return {
+        "project": "demo",
+        "manifest": {"path": "/srv/demo/manifest.yaml", "revision": "3f2a9c04d1e7aa", "valid": True, "problems": []},
+        "url": "http://localhost:8080",
+        "state": "converged",
+        "services": [service()],
+        "nginx": {"status": "running", "port": 8080, "live_hash": "a1b2c3d4e5f6a7", "wanted_hash": "a1b2c3d4e5f6a7"},
+        "opa": {"ready": True, "detail": "", "revision": "51d0"},
+        "policy": {
+            "infrastructure": {"status": "PASS", "reason": ""},
+            "canary": {"status": "UNKNOWN", "reason": "no traffic in the window"},
+        },
+        "traffic": {"req_per_sec": None, "p99_latency_ms": None, "error_rate": None},
+        "last_cycle": {
+            "number": 812,
+            "at": "2026-05-06T12:00:00.000Z",
+            "trigger": "interval",
+            "plan": [],
+            "errors": [],
+        },
+        "daemon": {"pid": 4711, "version": "0.1.0", "since": 1778061600.0},
+    }
+
+
+def service(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "app",
+        "mode": "stable",
+        "phase": "stable",
+        "reason": "",
+        "revision": "9b1c22d0e4f3aa",
+        "image": "swift-deploy-1-node:latest",
+        "version": "1.0.0",
+        "slot": "blue",
+        "ready": 1,
+        "wanted": 1,
+        "since": 1778068500.0,
+        "quarantined": [],
+        "containers": [container()],
+        **changes,
+    }
+
+
+def container(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "demo-app-blue-9b1c22-1-g1",
+        "id": "ab" * 32,
+        "slot": "blue",
+        "status": "running",
+        "health": "ready",
+        "detail": "",
+        "address": "10.83.0.2",
+        "revision": "9b1c22d0e4f3aa",
+        "mode": "stable",
+        **changes,
+    }

@@ -1,0 +1,181 @@
+"""uvicorn, taught to stop without losing a request.
+
+From SIGTERM to the exit:
+1. Every answer says `Connection: close` while the listener stays open for a while (the linger), so that clients in
+   conversation leave by themselves, each after an answer.
+2. New handshakes are dropped, those begun are accepted, the listener closes.
+3. Connections that wait silently between two requests are closed; one that owes an answer gets it first.
+
+It leans on few names of uvicorn, all the same from 0.17 to 0.54: `startup`, `on_tick`, `shutdown`, `handle_exit`,
+`servers`, `server_state`, and a connection's `transport`, `scope` and `cycle`.
+"""
+
+import array
+import asyncio
+import fcntl
+import select
+import socket
+import struct
+import sys
+import termios
+from types import FrameType
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.server import Server
+
+from events import EventLog
+from service import Service
+from settings import Mode, Settings
+
+# Longer than a proxy keeps its idle connections (nginx: 60 s), so that the proxy is always the one that closes.
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+# Enough for a handshake that has begun to finish; then it waits in the queue to be accepted.
+SETTLE_S = 0.02
+# A connection that has not sent a whole request head is given this long after the listener has closed.
+NEWCOMER_S = 0.5
+# Nothing takes longer than a slow body; what is left after this is cut off.
+FINISH_LIMIT_S = 30.0
+POLL_S = 0.01
+
+SO_ATTACH_FILTER = 26
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket; raises OSError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+class WorkloadServer(Server):
+    def __init__(self, service: Service, settings: Settings, events: EventLog) -> None:
+        super().__init__(
+            Config(
+                service,
+                interface="asgi3",
+                loop="uvloop",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                # Here, not in the service: uvicorn answers some requests (malformed ones) by itself.
+                headers=[("X-Mode", "canary")] if settings.mode is Mode.CANARY else [],
+            )
+        )
+        self._service = service
+        self._settings = settings
+        self._events = events
+        self._common_headers: list[tuple[bytes, bytes]] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._common_headers[:] = self.config.encoded_headers
+        self.server_state.default_headers = self._common_headers
+        await super().startup(sockets)
+        self._events.write(
+            "service.started", mode=self._settings.mode, version=self._settings.version, port=self._settings.port
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        """One list for all connections and always the same one: some versions of uvicorn look only once for it."""
+        should_exit = await super().on_tick(counter)
+        self._common_headers[:] = self.server_state.default_headers
+        self.server_state.default_headers = self._common_headers
+        return should_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal stops gracefully, a second one at once; none is raised again, a clean stop exits with 0."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._events.write("service.stopping", connections=len(self.server_state.connections))
+        self._service.begin_stopping()
+        self._common_headers.append((b"connection", b"close"))
+        await asyncio.sleep(self._settings.shutdown_linger_ms / 1000)
+        await self._close_listeners(sockets or [])
+        await self._finish_connections()
+        self._events.write("service.stopped", cut_off=len(self.server_state.connections))
+
+    async def _close_listeners(self, listeners: list[socket.socket]) -> None:
+        for listener in listeners:
+            drop_new_handshakes(listener)
+        await asyncio.sleep(SETTLE_S)
+        await empty_queues(listeners)
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+
+    async def _finish_connections(self) -> None:
+        clock = asyncio.get_running_loop().time
+        began_at_s = clock()
+        while self.server_state.connections or self.server_state.tasks:
+            waited_s = clock() - began_at_s
+            if self.force_exit or waited_s > FINISH_LIMIT_S:
+                return
+            for connection in list(self.server_state.connections):
+                if is_silent(connection) or (waited_s > NEWCOMER_S and not is_owed_an_answer(connection)):
+                    connection.transport.close()
+            await asyncio.sleep(POLL_S)
+
+
+async def empty_queues(listeners: list[socket.socket]) -> None:
+    """Every connection made is accepted, however late this process got its turn on the processor."""
+    clock = asyncio.get_running_loop().time
+    give_up_at_s = clock() + NEWCOMER_S
+    while clock() < give_up_at_s and select.select(listeners, [], [], 0)[0]:
+        await asyncio.sleep(0)
+
+
+def is_owed_an_answer(connection: Any) -> bool:
+    return connection.cycle is not None and not connection.cycle.response_complete
+
+
+def is_silent(connection: Any) -> bool:
+    """Whether the last request is answered and not one byte of another has come, up to this moment."""
+    is_between_requests = (
+        connection.cycle is not None
+        and connection.cycle.response_complete
+        and connection.cycle.scope is connection.scope
+    )
+    return is_between_requests and unread_bytes(connection.transport) == 0
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """What the kernel has received for this connection and nobody has read yet."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        return 0
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def drop_new_handshakes(listener: socket.socket) -> None:
+    """From now on the kernel ignores what opens a connection, and still finishes what has been opened.
+
+    Closing a listener resets the connections that wait in its queue, with the request in them. Once the queue can
+    only drain there are none. Who is ignored asks again after a second and is refused by then, with nothing sent.
+    Linux only; elsewhere nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    # Classic BPF on the TCP header: drop what has SYN without ACK in its flags (byte 13), let pass all else.
+    program = array.array("B")
+    for code, jump_true, jump_false, value in (
+        (0x30, 0, 0, 13),
+        (0x54, 0, 0, 0x12),
+        (0x15, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 0xFFFFFFFF),
+    ):
+        program.frombytes(struct.pack("HBBI", code, jump_true, jump_false, value))
+    address, size_bytes = program.buffer_info()
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", size_bytes // 8, address))
