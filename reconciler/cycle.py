@@ -134,6 +134,7 @@ _OPEN = Verdict("infrastructure", allow=True, reason="not asked: nothing is done
 
 def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _Notes) -> Memory:
     engine = ports.runtime.observe(_wanted(ports, asked))
+    _refuse_a_rival(asked.force.project, engine)
     answering = _policy_targets(asked, engine, setting.layout, notes)
     kept = _known(asked, engine, ports.rollouts.kept())
     observed = _observe(ports, asked, engine, answering, kept)
@@ -151,7 +152,10 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption)
     plan = make_plan(wish, observed, rollout)
     notes.saw(asked.force, observed, decisions, plan)
-    notes.results = _carry_out(ports, setting, memory.backoff, plan, notes)
+    if plan and not plan.only_waits:
+        memory = flushed(ports, memory)
+        _append(ports, cycle_record.intent(notes.number, notes.trigger, plan, ports.clock.timestamp()), notes)
+    notes.results = _carry_out(ports, setting, memory.backoff, plan)
     return _remembered(memory, rollout, ports.clock.monotonic(), notes)
 
 
@@ -184,6 +188,16 @@ def _wanted(ports: Ports, asked: Asked) -> Wanted:
         images=tuple(images),
         ports=tuple({desired.nginx.port: None for desired in asked.both}),
     )
+
+
+def _refuse_a_rival(project: str, engine: EngineState) -> None:
+    """Two daemons of one project would undo each other's work: the one that came second does nothing."""
+    theirs = sorted(container.name for container in engine.containers if not container.ours)
+    if theirs:
+        raise EngineError(
+            f"project {project} is run from another state directory already: {', '.join(theirs[:3])}. "
+            "Give this one another project.name, or take the other down first (`swiftdeploy teardown` there)."
+        )
 
 
 # ---------------------------------------------------------------- what is seen
@@ -341,12 +355,10 @@ def _with_subnet(ports: Ports, rollout: Rollout, observed: ObservedState) -> Rol
     return dataclasses.replace(rollout, subnet=found[0], ip_range=found[1]) if found else rollout
 
 
-def _carry_out(ports: Ports, setting: Setting, backoff: Backoff, plan: Plan, notes: _Notes) -> tuple[Result, ...]:
-    """Apply the plan, once the intent is on disk."""
+def _carry_out(ports: Ports, setting: Setting, backoff: Backoff, plan: Plan) -> tuple[Result, ...]:
+    """Apply the plan; what keeps going wrong is left alone for a while."""
     if not plan:
         return ()
-    if not plan.only_waits:
-        _append(ports, cycle_record.intent(notes.number, notes.trigger, plan, ports.clock.timestamp()), notes)
     now = ports.clock.monotonic()
 
     def held_back(step: PlannedAction) -> float:

@@ -26,6 +26,12 @@ last_reason() {
         grep -av '^[[:space:]]*$' | tail -n 1
 }
 
+# apt says first what is wrong, and then what follows from it.
+first_reason() {
+    { grep -aiE -m 1 '(could not|temporary failure|unable to connect|no space|interrupted|not signed|^E:)' "$1" ||
+        tail -n 1 "$1"; } 2>/dev/null | sed 's/^ *//'
+}
+
 # install_packages WHAT-FOR PACKAGE...: from the distribution; one line on failure.
 install_packages() {
     purpose=$1
@@ -36,10 +42,11 @@ install_packages() {
         fail "$purpose is missing, and installing it needs root or sudo." "Run as root: apt-get install $*"
     say "Installing $purpose from the distribution's packages ($*) ..."
     log=$(mktemp)
-    if ! { as_root apt-get -q -o DPkg::Lock::Timeout=120 update &&
+    # A third party's broken source fails the update and need not stop us.
+    if ! { as_root apt-get -q -o DPkg::Lock::Timeout=120 update || true
         as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends \
             -o DPkg::Lock::Timeout=120 install "$@"; } >"$log" 2>&1 </dev/null; then
-        reason=$(last_reason "$log")
+        reason=$(first_reason "$log")
         rm -f "$log"
         fail "$purpose could not be installed: $reason." \
             "Check the network and apt's sources, or run as root: apt-get update && apt-get install $*"

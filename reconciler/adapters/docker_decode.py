@@ -312,6 +312,12 @@ def addresses_in(inspected_network: Answer) -> set[str]:
     return {address.partition("/")[0] for address in held if address}
 
 
+def subnets(listed_network: Answer) -> set[str]:
+    """The IPv4 subnets of a network, from a list or an inspection."""
+    found = {text(config.get("Subnet")) for config in rows(table(listed_network.get("IPAM")).get("Config"))}
+    return {subnet for subnet in found if "." in subnet}
+
+
 def image(inspected: Answer, reference: str, used: str) -> ObservedImage:
     """An image that is here, under the reference it was asked for."""
     config = table(inspected.get("Config"))
@@ -322,7 +328,14 @@ def image(inspected: Answer, reference: str, used: str) -> ObservedImage:
         user=text(config.get("User")),
         stop_signal=text(config.get("StopSignal")) or None,
         size_bytes=whole(inspected.get("Size")),
+        version=_variable(config, "NGINX_VERSION"),
     )
+
+
+def _variable(config: Answer, name: str) -> str:
+    variables = config.get("Env")
+    pairs = (text(one).partition("=") for one in variables) if isinstance(variables, list) else ()
+    return next((value for key, _, value in pairs if key == name), "")
 
 
 def mounted_volumes(inspected: Answer) -> set[str]:

@@ -350,7 +350,8 @@ class DockerEngine:
         with self._translated():
             volumes = self._beside(self._labelled_volumes, wanted.project)
             images = [self._beside(self._image, reference) for reference in dict.fromkeys(wanted.images)]
-            networks = self._networks(wanted.network)
+            listed = decode.rows(self._client().networks())
+            networks = self._alike(wanted.network, listed)
             inspected = self._inspected_containers(wanted.project)
             observed = self._decoded(wanted, networks, inspected)
             here = {image.reference: image for image in (future.result() for future in images) if image is not None}
@@ -362,6 +363,7 @@ class DockerEngine:
                 images_failed=self._failed_images(wanted.images, here),
                 ports_taken=self._ports_taken(wanted, inspected),
                 taken_addresses=_taken_addresses(networks, inspected),
+                taken_subnets=frozenset().union(*map(decode.subnets, listed)),
             )
 
     def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes]:
@@ -484,9 +486,8 @@ class DockerEngine:
         answer = decode.table(self._client().volumes(filters={"label": f"{decode.PROJECT}={project}"}))
         return frozenset(decode.text(volume.get("Name")) for volume in decode.rows(answer.get("Volumes")))
 
-    def _networks(self, name: str) -> list[decode.Answer]:
-        """Every network of exactly this name, inspected; the engine's own filter matches parts of names too."""
-        listed = decode.rows(self._client().networks(names=[name]))
+    def _alike(self, name: str, listed: Iterable[decode.Answer]) -> list[decode.Answer]:
+        """Every network of this name, inspected: a list does not say who is attached."""
         alike = [decode.identifier(one) for one in listed if one.get("Name") == name]
         return [one for one in map(self._inspect_network, alike) if one is not None]
 

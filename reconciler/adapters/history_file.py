@@ -102,10 +102,13 @@ class HistoryReader:
                         lines = [*_last_lines(file, count - len(lines)), *lines]
         return [parse(line) for line in lines]
 
-    def verify(self, *, full: bool = False, expected: Link | None = None) -> Report:
-        """Walk the whole chain over all segments; see `formats.history.verify`."""
+    def verify(self, prev: Link | None = ORIGIN, *, full: bool = False, expected: Link | None = None) -> Report:
+        """Walk the whole chain over all segments; see `formats.history.verify`.
+
+        Where old segments were archived, `prev` is the last link of those; None believes the first line there is.
+        """
         with self._segments() as segments:
-            return verify(_all_lines(segments), None, full=full, expected=expected)
+            return verify(_all_lines(segments), prev, full=full, expected=expected)
 
     def damage(self) -> list[dict[str, Json]]:
         """The records that say the log was changed or lost by another: each is the first of a segment."""
@@ -153,7 +156,7 @@ class HistoryFile(HistoryReader):
         self._link: Link | None = None
         self._found: deque[dict[str, Json]] = deque()
         self._waiting: deque[dict[str, Json]] = deque()
-        self._dropped = 0
+        self._missed = self._dropped = 0
         self._trouble = ""
         self._failed_sync = ""
 
@@ -268,22 +271,22 @@ class HistoryFile(HistoryReader):
 
     def _keep(self, record: dict[str, Json], trouble: str) -> None:
         self._trouble = trouble
+        self._missed += 1
         self._waiting.append(record)
         while len(self._waiting) > MAX_WAITING:
             self._waiting.popleft()
             self._dropped += 1
 
     def _catch_up(self, now: str) -> None:
-        """Write what had to wait, oldest first, behind one record that says so."""
+        """Write what had to wait, oldest first; once that is done, and only then, one record says so."""
         self._write_found(now)
-        if not self._waiting:
-            return
-        counts: dict[str, Json] = {"waiting": len(self._waiting), "dropped": self._dropped}
-        self._write({"timestamp": now, "kind": "storage_recovered", **counts, "reason": self._trouble}, now)
-        self._dropped = 0
         while self._waiting:
             self._write({**self._waiting[0], "late": True}, now)
             self._waiting.popleft()
+        if self._missed:
+            counts: dict[str, Json] = {"written_late": self._missed - self._dropped, "dropped": self._dropped}
+            self._write({"timestamp": now, "kind": "storage_recovered", **counts, "reason": self._trouble}, now)
+            self._missed = self._dropped = 0
 
     def _write_found(self, now: str) -> None:
         while self._found:

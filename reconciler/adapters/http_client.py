@@ -139,13 +139,13 @@ def _final_head(connection: _Connection) -> tuple[int, tuple[tuple[str, str], ..
     """Status and headers of the answer proper, after a few interim ones at most."""
     allowance = HEAD_MAX_BYTES
     for _ in range(_INTERIM_MAX + 1):
-        lines, used = connection.head(allowance)
-        allowance -= used
-        first = _STATUS_LINE.fullmatch(lines[0])
+        first = _STATUS_LINE.fullmatch(connection.line())
         if first is None:
             raise HttpError(Failure.MALFORMED, "the answer is not HTTP/1.1")
+        lines, used = connection.lines(allowance)
+        allowance -= used
         if (status := int(first[1])) == 101 or status >= 200:
-            return status, tuple(map(_header, lines[1:]))
+            return status, tuple(map(_header, lines))
     raise HttpError(Failure.MALFORMED, "interim answers without end")
 
 
@@ -190,7 +190,7 @@ def _chunks(connection: _Connection, limit: int) -> bytes:
         body += connection.exactly(size)
         if connection.line():
             raise HttpError(Failure.MALFORMED, "a chunk is longer than it says")
-    connection.head(HEAD_MAX_BYTES, trailer=True)
+    connection.lines(HEAD_MAX_BYTES)
     return bytes(body)
 
 
@@ -231,17 +231,15 @@ class _Connection:
         except OSError as error:
             raise self._failed(error) from error
 
-    def head(self, limit: int, *, trailer: bool = False) -> tuple[list[bytes], int]:
-        """The lines before the next empty line, and how many bytes they were; `limit` bytes at most."""
+    def lines(self, limit: int) -> tuple[list[bytes], int]:
+        """The lines before the next empty one, and how many bytes they were; `limit` bytes at most."""
         lines: list[bytes] = []
         used = 0
         while line := self.line():
             used += len(line) + len("\r\n")
             if used > limit:
-                raise HttpError(Failure.TOO_LARGE, f"the answer's headers are larger than {limit} bytes")
+                raise HttpError(Failure.TOO_LARGE, f"the answer's headers are larger than {HEAD_MAX_BYTES} bytes")
             lines.append(line)
-        if not lines and not trailer:
-            raise HttpError(Failure.MALFORMED, "the answer is not HTTP/1.1")
         return lines, used
 
     def line(self) -> bytes:

@@ -161,6 +161,7 @@ class MemoryEngine:
             taken_addresses=frozenset(
                 address for box in self.boxes.values() for net in alike if (address := box.endpoints.get(net.id))
             ),
+            taken_subnets=frozenset(net.subnet for net in self.networks.values() if net.subnet is not None),
         )
 
     def apply(self, action: Action) -> Result:
@@ -532,7 +533,8 @@ class MemoryFiles:
     def digests(self) -> Mapping[str, str]:
         """SHA-256 (hex) of every file by its path."""
         for path, text in self.texts.items():
-            if self._known.get(path, ("",))[0] is not text:
+            known = self._known.get(path)
+            if known is None or known[0] is not text:
                 self._known[path] = text, hashlib.sha256(text.encode("utf-8")).hexdigest()
         return {path: self._known[path][1] for path in self.texts}
 

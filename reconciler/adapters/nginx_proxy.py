@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -216,6 +217,8 @@ class NginxProxy:
         for entry in os.scandir(folder):
             if entry.name in wanted and entry.is_file(follow_symlinks=False):
                 present.add(entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
         for bucket in sorted(wanted - present):

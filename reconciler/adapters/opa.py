@@ -23,6 +23,8 @@ from reconciler.formats.policy import ANSWER_MAX_BYTES, domains, read_answer, un
 
 _TOKEN = re.compile(r"[0-9a-f]{64}")
 _NOBODY = 65534
+_READY_TIMEOUT_S = 1.0
+"""Readiness is asked for in every cycle: one that hangs must not hold them up."""
 
 
 class OpaPolicy:
@@ -64,7 +66,7 @@ class OpaPolicy:
     def ready(self, revision: str) -> tuple[bool, str]:
         """Whether every domain answers for `revision` and denies an empty question; else why not."""
         for domain in domains():
-            verdict = self.evaluate(domain, {}, revision)
+            verdict = self._verdict(domain, {}, revision, min(self._timeout_s, _READY_TIMEOUT_S))
             if not verdict.known:
                 return False, verdict.reason
             if verdict.allow:
@@ -73,41 +75,41 @@ class OpaPolicy:
 
     def evaluate(self, domain: str, question: Mapping[str, Json], revision: str) -> Verdict:
         """Its answer; `known` false for whatever is not exactly an answer. Never raises."""
+        return self._verdict(domain, question, revision, self._timeout_s)
+
+    def _verdict(self, domain: str, question: Mapping[str, Json], revision: str, timeout_s: float) -> Verdict:
+        """The answer to `question`, recognisable by its digest, which OPA sends back."""
         try:
             asked = digest(dict(question))
         except ValueError:
             return unknown(domain, "the question holds a number that is none")
-        verdict = self._asked(domain, {**question, "asked": asked}, asked, revision)
+        content: Json = {"input": {**question, "asked": asked}}
+        try:
+            response = self._post(f"/v1/data/swiftdeploy/{domain}/decision", content, revision, timeout_s)
+        except HttpError as error:
+            verdict = unknown(domain, _no_answer(error, timeout_s))
+        except StateError as error:
+            verdict = unknown(domain, str(error))
+        else:
+            verdict = read_answer(response.status, response.body, domain, revision, asked)
         return dataclasses.replace(verdict, input_digest=asked, decision_id=verdict.decision_id or str(uuid.uuid4()))
 
-    def _asked(self, domain: str, question: Mapping[str, Json], asked: str, revision: str) -> Verdict:
-        try:
-            response = self._post(f"/v1/data/swiftdeploy/{domain}/decision", {"input": dict(question)}, revision)
-        except HttpError as error:
-            return unknown(domain, self._no_answer(error))
-        except StateError as error:
-            return unknown(domain, str(error))
-        return read_answer(response.status, response.body, domain, revision, asked)
-
-    def _post(self, path: str, content: Mapping[str, Json], revision: str) -> Response:
+    def _post(self, path: str, content: Json, revision: str, timeout_s: float) -> Response:
         headers = (("Authorization", f"Bearer {self._token()}"), ("Content-Type", "application/json"))
-        body = json.dumps(content, allow_nan=False).encode()
-        return fetch(
-            Unix(self._socket_for(revision)),
-            Request(path, "POST", "opa", headers, body),
-            self._timeout_s,
-            body_max_bytes=ANSWER_MAX_BYTES,
-            monotonic=self._monotonic,
-        )
+        request = Request(path, "POST", "opa", headers, json.dumps(content, allow_nan=False).encode())
+        server = Unix(self._socket_for(revision))
+        return fetch(server, request, timeout_s, body_max_bytes=ANSWER_MAX_BYTES, monotonic=self._monotonic)
 
-    def _no_answer(self, error: HttpError) -> str:
-        match error.failure:
-            case Failure.REFUSED | Failure.UNREACHABLE:
-                return f"OPA is not reachable: {error}"
-            case Failure.TIMEOUT:
-                return f"OPA did not answer within {self._timeout_s:g} s"
-            case Failure.MALFORMED | Failure.TOO_LARGE:
-                return f"OPA's answer cannot be used: {error}"
+
+def _no_answer(error: HttpError, timeout_s: float) -> str:
+    """Each way of failing in words of its own."""
+    match error.failure:
+        case Failure.REFUSED | Failure.UNREACHABLE:
+            return f"OPA is not reachable: {error}"
+        case Failure.TIMEOUT:
+            return f"OPA did not answer within {timeout_s:g} s"
+        case Failure.MALFORMED | Failure.TOO_LARGE:
+            return f"OPA's answer cannot be used: {error}"
 
 
 # --- what OPA shares with us -------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.adapters import clock
@@ -36,11 +35,8 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 Fingerprint = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
 class _Refused(Exception):
-    """The path must not be written or removed."""
-
-    why: str
+    """The path must not be written or removed, and why."""
 
 
 class RenderedFiles:
@@ -68,7 +64,7 @@ class RenderedFiles:
             else:
                 self._remove(action.path)
         except _Refused as refused:
-            return Result(Outcome.FAILED, f"{action.path}: {refused.why}")
+            return Result(Outcome.FAILED, f"{action.path}: {refused}")
         except OSError as error:
             return Result(Outcome.FAILED, _in_words(self._root / action.path, error))
         return OK
@@ -148,15 +144,25 @@ def _parts(path: str) -> list[str]:
 
 
 def _open_folder(parent: int, name: str, *, make: bool) -> int:
-    if make:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o755, dir_fd=parent)
+    """The folder `name`, open; one made here can be read by everybody, as a container that mounts it must."""
+    is_new = make and _make_folder(parent, name)
     try:
-        return os.open(name, _FOLDER, dir_fd=parent)
+        folder = os.open(name, _FOLDER, dir_fd=parent)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise _Refused(f"{name} in it is a link or a file where a folder should be. Remove it.") from error
         raise
+    if is_new:
+        os.fchmod(folder, 0o755)
+    return folder
+
+
+def _make_folder(parent: int, name: str) -> bool:
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _refuse_what_is_no_file(folder: int, name: str) -> None:

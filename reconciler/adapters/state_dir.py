@@ -409,6 +409,8 @@ def _opened(content: bytes, path: Path) -> tuple[dict[str, Json] | None, str | N
         return None, "it is empty" if not content.strip(b"\0 \n") else "it does not start as a file of ours"
     if int(header[1]) > ENVELOPE:
         raise StateError(f"{path} was written by a newer version (format {int(header[1])}). Use that one, or newer.")
+    if int(header[1]) < ENVELOPE:
+        return None, "it does not start as a file of ours"
     body = content[header.end() :].removesuffix(b"}\n")
     if sha256(body).hexdigest().encode() != header[2]:
         return None, "its checksum does not match: it was cut off or changed"

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from reconciler.cli.terminal import cut_painted
+from reconciler.cli.terminal import cut_painted, knows_cursor
 
 ENTER = "\x1b[?1049h\x1b[?25l"
 LEAVE = "\x1b[?25h\x1b[?1049l"
@@ -28,7 +28,7 @@ BEGIN, DONE = "\x1b[?2026h\x1b[H", "\x1b[J\x1b[?2026l"  # drawn at once, where t
 
 def can_show() -> bool:
     """Both ends are a terminal that knows how to move its cursor."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    return sys.stdin.isatty() and sys.stdout.isatty() and knows_cursor()
 
 
 def show(picture: Callable[[int], list[str]], interval_s: float = 1.0) -> None:

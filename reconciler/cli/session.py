@@ -24,7 +24,10 @@ class Session:
         self.has_daemon = False
 
     def request(self, verb: str, args: Mapping[str, Json], silence_s: float | None = None) -> Iterator[Event]:
-        """Events, the last of which is `end`. Raises ReconcilerError, now or while they are read."""
+        """Events, the last of which is `end`. Raises ReconcilerError, now or while they are read.
+
+        `silence_s` is how long a daemon may take for each of them.
+        """
         asked = dict(args)
         if self._options.names_manifest:
             asked["manifest"] = str(self._options.manifest)
@@ -33,11 +36,12 @@ class Session:
         except NotRunning:
             if self.has_daemon:
                 raise
-            return self._work(verb, asked)
+            return self.request_here(verb, asked)
         self.has_daemon = True
         return events
 
-    def _work(self, verb: str, args: Mapping[str, Json]) -> Iterator[Event]:
+    def request_here(self, verb: str, args: Mapping[str, Json]) -> Iterator[Event]:
+        """The same, never asking a daemon."""
         from reconciler.control import this_user
         from reconciler.operations import Request
         from reconciler.wiring import local_operations

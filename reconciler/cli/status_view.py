@@ -28,7 +28,8 @@ def status_lines(value: Any, now: float, paint: Paint, cells: int | None = None)
 
 def _heading(value: Any, now: float, paint: Paint) -> list[str]:
     state = text_of(value["state"])
-    first = f"{paint.bold(text_of(value['project']))}  {paint(STATES.get(state, ''), WORDS.get(state, state))}"
+    project = paint.bold(text_of(value["project"]) or "(no project yet)")
+    first = f"{project}  {paint(STATES.get(state, ''), WORDS.get(state, state))}"
     if value.get("url") and state not in ("torn_down", "empty"):
         first += f"  {text_of(value['url'])}"
     manifest = value["manifest"]
@@ -162,7 +163,8 @@ def _last_cycle(value: Any, now: float, paint: Paint) -> list[str]:
     head = f"Last cycle: {text_of(cycle['number'])}{f', {age} ago' if age else ''}, {text_of(cycle['trigger'])}: {did}"
     steps = [f"  {text_of(step)}" for step in plan[:8]]
     more = [f"  and {len(plan) - 8} more"] if len(plan) > 8 else []
-    return [head, *steps, *more, *(paint("poor", f"  {text_of(error)}") for error in errors)]
+    notes = [f"  {text_of(told)}" for told in cycle.get("notes") or ()]
+    return [head, *steps, *more, *notes, *(paint("poor", f"  {text_of(error)}") for error in errors)]
 
 
 def _toned(paint: Paint, word: str) -> str:

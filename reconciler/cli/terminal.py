@@ -46,7 +46,12 @@ def text_of(value: object) -> str:
 
 def wants_colour() -> bool:
     """Standard output is a terminal that knows colours, and nobody said NO_COLOR."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and knows_cursor()
+
+
+def knows_cursor() -> bool:
+    """The terminal, by its name, is more than a printer."""
+    return os.environ.get("TERM", "") not in ("", "dumb")
 
 
 class Paint:

@@ -90,7 +90,7 @@ def _at_rest(state: ServiceRollout, context: Context) -> Decision:
             Move.HOLD,
             f"revision {release.revision[:12]} was given up before; change the service, or `deploy` to try it again",
         )
-    taken = "; ".join(context.observed.engine.ports_taken.values())
+    taken = "; ".join(f"port {port} is taken by {who}" for port, who in context.observed.engine.ports_taken.items())
     if taken and state.stable is None:
         return Decision(state.service, Move.HOLD, taken)
     if context.gate is None:

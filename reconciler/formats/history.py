@@ -122,7 +122,7 @@ def check(line: bytes, prev: Link | None, *, full: bool = False) -> Link:
     if _digest(line[_HASHED:]) != link.hash:
         raise HistoryError(f"record {link.seq} is not what was written: its hash does not match its bytes")
     if prev is not None and link.seq != prev.seq + 1:
-        raise HistoryError(f"record {link.seq} follows record {prev.seq}")
+        raise HistoryError(f"record {link.seq} {f'follows record {prev.seq}' if prev.seq else 'begins the log'}")
     if prev is not None and header[2].decode() != prev.hash:
         raise HistoryError(f"record {link.seq} was written after another record {prev.seq} than this one")
     if full:

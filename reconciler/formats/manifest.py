@@ -64,8 +64,9 @@ def read(
 ) -> Reading:
     """What the manifest asks for, or all that is wrong with it. Never raises.
 
-    `folder` is the manifest's: its name becomes the project's, and a whole path makes bind mounts absolute. `env_files` gives the text of an environment file by
-    its path below that folder. `allow` holds host paths that may be mounted, `processors` this host's count.
+    `folder` is the manifest's: its name becomes the project's, and a whole path makes bind mounts absolute.
+    `env_files` gives the text of an environment file by its path below that folder. `allow` holds the host
+    paths that may be mounted, `processors` this host's count.
     """
     findings = Findings(file)
     digest = hashlib.sha256(data).hexdigest()

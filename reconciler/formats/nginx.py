@@ -12,6 +12,7 @@ import io
 import ipaddress
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -172,9 +173,9 @@ def _no_two(services: tuple[Upstreams, ...]) -> None:
     names: dict[str, str] = {}
     places: dict[tuple[str | None, str], str] = {}
     for each in services:
-        twin = names.setdefault(each.service.lower(), each.service)
-        if twin is not each.service:
+        if (twin := names.get(each.service.lower())) is not None:
             raise RenderError(f"The services {twin} and {each.service} have one name for nginx. Rename one of them.")
+        names[each.service.lower()] = each.service
         place = (each.route.host, _prefix(each.route))
         other = places.setdefault(place, each.service)
         if other != each.service:
@@ -348,7 +349,7 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
         "client_body_temp_path proxy_temp_path fastcgi_temp_path uwsgi_temp_path scgi_temp_path log_format access_log "
         "split_clients map proxy_http_version proxy_set_header proxy_connect_timeout proxy_send_timeout "
         "proxy_read_timeout proxy_next_upstream proxy_next_upstream_timeout proxy_max_temp_file_size "
-        "proxy_ignore_headers proxy_hide_header proxy_intercept_errors upstream server",
+        "proxy_redirect proxy_ignore_headers proxy_hide_header proxy_intercept_errors upstream server",
         "split_clients": "1% *",
         "map": "default websocket ~*^websocket$ ~(?<port_of_host>:[0-9]+)$ ~^[0-9a-f]{32}$",
         "upstream": "server keepalive keepalive_timeout",
@@ -407,13 +408,14 @@ def _shown(fact: Fact | None) -> str:
 def read(text: str) -> Iterator[Fact]:
     """Every directive of a configuration, a block before what is in it, as crossplane reads it; no include is followed.
 
-    RenderError where it is no configuration at all.
+    Blocks that begin alike are numbered: `server`, `server (2)`. RenderError where it is no configuration at all.
     """
     from crossplane import errors, lexer  # only where a text is read
 
-    tokens = lexer._balance_braces(lexer._lex_file_object(io.StringIO(text)))
+    tokens = lexer._balance_braces(lexer._lex_file_object(io.StringIO(f"{text}\n{_END};")))
     around: list[str] = []
     words: list[str] = []
+    blocks: Counter[tuple[str, ...]] = Counter()
     try:
         for token, _line, is_quoted in tokens:
             if is_quoted or token not in (";", "{", "}"):
@@ -425,14 +427,23 @@ def read(text: str) -> Iterator[Fact]:
             if token == "}":
                 around.pop()
                 continue
+            if words == [_END] and not around:
+                return
             yield tuple(around), words[0], tuple(words[1:])
             if token == "{":
-                around.append(" ".join(words))
+                around.append(_numbered(" ".join(words), tuple(around), blocks))
             words = []
     except errors.NgxParserBaseException as error:
         raise RenderError(f"nginx.conf cannot be read: {error}.") from error
-    if words or around:
-        raise RenderError(f"nginx.conf ends within `{' '.join(words or around)}`.")
+    raise RenderError(f"nginx.conf ends within `{' '.join(words or around or ['a word'])}`.")
+
+
+_END = "end_of_text"  # what an open quote or an unfinished directive swallows
+
+
+def _numbered(block: str, around: tuple[str, ...], blocks: Counter[tuple[str, ...]]) -> str:
+    blocks[*around, block] += 1
+    return block if blocks[*around, block] == 1 else f"{block} ({blocks[*around, block]})"
 
 
 def _meant(view: ProxyView, hash_inside: str) -> Iterator[Fact]:
@@ -450,16 +461,16 @@ def _meant(view: ProxyView, hash_inside: str) -> Iterator[Fact]:
         yield http, "upstream", (name,)
         for member in members:
             yield (*http, f"upstream {name}"), "server", (member, "max_fails=3", "fail_timeout=2s")
-    for site in _sites(view):
-        yield from _meant_site(view, site)
-    yield from _meant_private(_nobody(view), {"/": ("503", _body(view, 503))})
-    yield from _meant_private(
-        view.socket_path, {"= /hash": ("200", rf"{hash_inside} $pid\n"), "= /stub": (), "/": ("404",)}
-    )
+    sites = _sites(view)
+    servers = [("http", "server"), *(("http", f"server ({number})") for number in range(2, len(sites) + 3))]
+    for server, site in zip(servers, sites, strict=False):
+        yield from _meant_site(view, server, site)
+    yield from _meant_private(servers[-2], _nobody(view), {"/": ("503", _body(view, 503))})
+    hash_answer = ("200", rf"{hash_inside} $pid\n")
+    yield from _meant_private(servers[-1], view.socket_path, {"= /hash": hash_answer, "= /stub": (), "/": ("404",)})
 
 
-def _meant_site(view: ProxyView, site: _Site) -> Iterator[Fact]:
-    server = ("http", "server")
+def _meant_site(view: ProxyView, server: tuple[str, ...], site: _Site) -> Iterator[Fact]:
     yield ("http",), "server", ()
     yield server, "listen", (str(view.nginx.port), *(("default_server",) if site.is_default else ()))
     yield server, "server_name", (site.server_name,)
@@ -477,8 +488,7 @@ def _meant_site(view: ProxyView, site: _Site) -> Iterator[Fact]:
         yield location, "proxy_pass", ("http://$up",)
 
 
-def _meant_private(path: str, locations: Mapping[str, tuple[str, ...]]) -> Iterator[Fact]:
-    server = ("http", "server")
+def _meant_private(server: tuple[str, ...], path: str, locations: Mapping[str, tuple[str, ...]]) -> Iterator[Fact]:
     yield ("http",), "server", ()
     yield server, "listen", (f"unix:{path}",)
     yield server, "server_name", ("_",)

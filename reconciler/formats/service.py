@@ -337,11 +337,3 @@ def _check(service: Service, node: Node, findings: Findings) -> None:
     mode = node.at("mode")
     if mode is not None and service.mode is Mode.CANARY and service.route is None:
         findings.problem(mode, f"{mode.path} is canary, which needs a route. Add one, or use stable.")
-    bare = service.image.rsplit("/", 1)[-1].split(":")[0].split("@")[0]
-    if service.image in ("scratch", "scratch:latest") or (bare == service.image and _is_an_id(bare)):
-        image = node.at("image") or node
-        findings.problem(image, f"{image.path} is {shown(service.image)}, which names no image. Use NAME:TAG.")
-
-
-def _is_an_id(text: str) -> bool:
-    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)

@@ -232,7 +232,7 @@ class Spellings:
             self._put(new, node)
             if not quiet and node.path != ours:
                 self.findings.warning(node, f"{node.path} is read as {ours}: {_value(node)}. Better write {ours}.")
-        elif node.mapping and there.mapping:
+        elif isinstance(node.value, dict) and isinstance(there.value, dict):
             for key, value in node.mapping.items():
                 self._give(value, f"{new}.{key}", quiet=quiet)
         elif same(node, there):

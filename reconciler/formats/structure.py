@@ -65,12 +65,10 @@ def default(*path: str) -> Any:
 
 def drop_unknown_keys(node: Node, schema: Schema, findings: Findings) -> None:
     """Remove the keys that `schema` does not know: an error where one is meant, a warning elsewhere."""
-    schema = resolved(schema)
-    if node.items:
-        for item in node.items:
-            drop_unknown_keys(item, _branch(item, resolved(schema.get("items", {}))), findings)
-        return
-    schema = _branch(node, schema)
+    schema = _branch(node, resolved(schema))
+    _cut(node, schema, findings)
+    for item in node.items:
+        drop_unknown_keys(item, schema.get("items", {}), findings)
     known = schema.get("properties", {})
     others = schema.get("additionalProperties", True)
     unknown = [key for key in node.mapping if key not in known]
@@ -86,6 +84,19 @@ def drop_unknown_keys(node: Node, schema: Schema, findings: Findings) -> None:
         below = known.get(key) or (others if isinstance(others, Mapping) else None)
         if below:
             drop_unknown_keys(value, below, findings)
+
+
+def _cut(node: Node, schema: Schema, findings: Findings) -> None:
+    """No more entries than the schema allows: telling what is wrong with each of 9000 takes seconds."""
+    count = len(node.mapping) + len(node.items)
+    most = schema.get("maxProperties", schema.get("maxItems", count))
+    if count <= most:
+        return
+    findings.problem(node, f"{node.path} has {count} entries. At most {most} are allowed.")
+    if isinstance(node.value, list):
+        del node.value[most:]
+    for key in list(node.mapping)[most:]:
+        del node.mapping[key]
 
 
 def _branch(node: Node, schema: Schema) -> Schema:
@@ -200,8 +211,8 @@ def _telling(error: ValidationError) -> Iterator[ValidationError]:
     """The errors worth telling: inside the branch of an `anyOf` that was meant, else the error itself."""
     deeper = [inner for inner in error.context or () if inner.absolute_path != error.absolute_path]
     if not deeper:
-        inside = [inner for inner in error.context or () if inner.validator in ("required", "maxProperties")]
-        yield from inside[:1] or [error]
+        inside = [inner for inner in error.context or () if inner.validator == "required" or _is_name(inner)]
+        yield from inside or [error]
         return
     for inner in deeper:
         yield from _telling(inner)
@@ -266,6 +277,8 @@ def complaint(node: Node, use: str, *, text: bool = False) -> str:
         case int() | float():
             wanted = f'Put it in quotes if that is the text meant: "{node.text}".' if text else f"Use {use}."
             return f"{name} is the number {node.text}. {wanted}" if text else f"{name} is {node.text}. {wanted}"
+        case str() if ".environment" in name:
+            return f"{name} cannot be used. Use {use}."
         case str() as value:
             return f"{name} is {shown(value)}. {_hint(value, use)}"
 

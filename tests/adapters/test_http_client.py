@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from reconciler.adapters import http_client
 from reconciler.adapters.http_client import Failure, HttpError, Request, Response, Tcp, Unix, can_connect, fetch
 
 Talk = Callable[[socket.socket], None]
@@ -298,6 +301,34 @@ def test_an_early_answer_to_a_large_request_is_read() -> None:
         except HttpError as error:
             outcome = error.failure
     assert outcome in (413, Failure.UNREACHABLE), "the second where the reset overtook the answer"
+
+
+pieces = st.sampled_from(
+    [
+        OK,
+        b"HTTP/1.1 100 Continue\r\n",
+        b"\r\n",
+        b"Content-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"3\r\n",
+        b"abc",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(pieces | st.binary(max_size=20), max_size=12))
+def test_whatever_comes_is_an_answer_or_an_http_error(answer: list[bytes]) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http_client, "_open", lambda server, timeout_s: ours)
+        theirs.sendall(b"".join(answer))
+        theirs.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(HttpError):
+            response = fetch(Tcp("192.0.2.1", 80), Request("/"), 2.0, body_max_bytes=100)
+            assert 100 <= response.status < 600
+            assert len(response.body) <= 100
+    assert ours.fileno() == -1
 
 
 # --- where it connects ---------------------------------------------------------------------------------------

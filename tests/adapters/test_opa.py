@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,15 +16,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
 
 from reconciler.adapters import opa
+from reconciler.adapters.docker_decode import container_request
 from reconciler.adapters.http_client import HttpError, Request, Response, Unix, fetch
+from reconciler.adapters.image_recipes import cache_directory
+from reconciler.adapters.local_images import LocalImages
+from reconciler.core.containers import Layout
 from reconciler.core.containers_policy import command
 from reconciler.core.desired import DesiredState, Json, Network, Nginx, Service
 from reconciler.core.errors import StateError
-from reconciler.core.plan import Outcome
+from reconciler.core.observed import ObservedImage
+from reconciler.core.plan import CreateContainer, Outcome
 from reconciler.formats import policy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +39,7 @@ LIMITS: dict[str, dict[str, Json]] = {
     "infrastructure": {"min_disk_free_gb": 10, "max_cpu_load": 2.0},
     "canary": {"max_error_rate": 0.01, "max_p99_latency_ms": 500, "min_requests": 20},
 }
-ROOM = {"disk_free_gb": 50.0, "cpu_load": 0.5, "mem_used_percent": 40.0}
+ROOM: dict[str, Json] = {"disk_free_gb": 50.0, "cpu_load": 0.5, "mem_used_percent": 40.0}
 MARKER = "hidden-from-everybody"
 
 
@@ -151,7 +159,7 @@ def test_a_full_disk_under_load_is_denied_in_one_decision(running: Engine) -> No
 
 
 def test_the_guides_canary_is_denied(running: Engine) -> None:
-    question = {"error_rate": 0.04, "p99_latency": 600, "mode": "canary"}
+    question: dict[str, Json] = {"error_rate": 0.04, "p99_latency": 600, "mode": "canary"}
     verdict = running.port.evaluate("canary", question, running.revision)
     assert (verdict.allow, verdict.action) == (False, "rollback")
     assert verdict.reason == "Error rate exceeds 1% threshold; P99 latency exceeds 500ms"
@@ -314,6 +322,22 @@ deny contains sprintf("no deployment with %v processors", [input.cpus]) if input
     assert (denied.known, denied.allow, denied.reason) == (True, False, "no deployment with 2 processors")
 
 
+def test_the_examples_of_the_guide_work(binary: str) -> None:
+    guide = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    freeze, images = re.findall(r"^```rego\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    days: list[Json] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+    limits: dict[str, dict[str, Json]] = {**LIMITS, "anything_else": {"quiet_days": days}}
+    with engine(binary, dataclasses.replace(desired(freeze=freeze, images=images), limits=limits)) as started:
+        started.wait()
+        frozen = started.port.evaluate("infrastructure", ROOM, started.revision)
+        rooted = dataclasses.replace(desired(), services=(Service("api", "api:1", 3000, user="root"),))
+        refused = started.port.evaluate("admission", policy.question_admission(rooted, None), started.revision)
+        welcome = started.port.evaluate("admission", policy.question_admission(desired(), None), started.revision)
+    assert frozen.reason.startswith("no deployments on a ")
+    assert refused.reason == "api must not run as root"
+    assert welcome.allow
+
+
 @contextlib.contextmanager
 def changed(binary: str, name: str, text: str) -> Iterator[Engine]:
     """An OPA one of whose files somebody wrote over."""
@@ -379,11 +403,11 @@ def test_a_killed_opa_is_unreachable_and_comes_back_on_its_stale_socket(binary: 
 def test_a_predecessor_that_is_killed_leaves_its_successors_socket_alone(binary: str) -> None:
     with engine(binary, desired()) as started:
         started.wait()
-        first, inode = started.process, started.socket_for(started.revision).stat().st_ino
+        first, bound = started.process, started.socket_for(started.revision).stat().st_ctime_ns
         started.process = started.start()
         deadline = time.monotonic() + 20
         with contextlib.suppress(FileNotFoundError):
-            while started.socket_for(started.revision).stat().st_ino == inode and time.monotonic() < deadline:
+            while started.socket_for(started.revision).stat().st_ctime_ns == bound and time.monotonic() < deadline:
                 time.sleep(0.01)
         started.wait()
         first.kill()
@@ -400,6 +424,9 @@ def test_a_stopped_opa_is_late_and_no_later_than_the_deadline(binary: str) -> No
         verdict = port.evaluate("infrastructure", ROOM, started.revision)
         assert time.monotonic() - before < 2
         assert (verdict.known, verdict.reason) == (False, "OPA did not answer within 0.3 s")
+        before = time.monotonic()
+        assert started.port.ready(started.revision) == (False, "OPA did not answer within 1 s")
+        assert time.monotonic() - before < 2.5
 
 
 @contextlib.contextmanager
@@ -555,3 +582,114 @@ def test_nobody_but_the_owner_of_the_socket_gets_to_it(running: Engine) -> None:
             os._exit(0)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# --- in its container ----------------------------------------------------------------------------------------
+
+
+class Contained:
+    """OPA in the container that `policy.target` asks for."""
+
+    def __init__(self, client: Any, image: str, folder: Path) -> None:
+        self.client = client
+        run = folder / "run"
+        uid, gid = opa.container_user()
+        layout = Layout(str(folder / "rendered"), str(run), f"{uid}:{gid}")
+        observed = ObservedImage(image, client.inspect_image(image)["Id"], image)
+        self.target = policy.target(desired(), observed, layout)
+        for name, text in self.target.files.items():
+            (folder / "rendered" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "rendered" / name).write_text(text)
+        self.socket = opa.socket_path(run, self.target.revision)
+        self.port = opa.OpaPolicy(lambda _: self.socket, lambda: opa.ensure_token(run))
+        assert self.port.prepare(self.target.revision).outcome is Outcome.OK
+        name = f"swiftdeploy-test-opa-{os.getpid()}"
+        request = container_request(CreateContainer(name, self.target.spec, None, ()), None)
+        self.id = str(client.create_container_from_config(request, name)["Id"])
+        client.start(self.id)
+
+    def inspect(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.inspect_container(self.id)
+        return found
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 30
+        while not (state := self.port.ready(self.target.revision))[0] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert state[0], f"{state[1]}\n{self.client.logs(self.id).decode()}"
+
+
+@pytest.fixture(scope="module")
+def contained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contained]:
+    client = docker.APIClient(timeout=60)
+    image = LocalImages(client, cache_directory(os.environ, Path.home())).opa()
+    started = Contained(client, image, tmp_path_factory.mktemp("contained"))
+    try:
+        started.wait()
+        yield started
+    finally:
+        client.remove_container(started.id, force=True)
+        client.close()
+
+
+@pytest.mark.engine
+def test_a_contained_opa_decides(contained: Contained) -> None:
+    revision = contained.target.revision
+    assert contained.port.evaluate("infrastructure", ROOM, revision).allow
+    denied = contained.port.evaluate("infrastructure", {**ROOM, "disk_free_gb": 1}, revision)
+    assert (denied.known, denied.allow, denied.reason) == (True, False, "Disk space below 10GB")
+
+
+@pytest.mark.engine
+def test_a_contained_opa_has_no_wire_and_no_rights(contained: Contained) -> None:
+    found = contained.inspect()
+    host, config = found["HostConfig"], found["Config"]
+    assert list(found["NetworkSettings"]["Networks"]) == ["none"]
+    assert found["NetworkSettings"]["IPAddress"] == ""
+    assert not found["NetworkSettings"]["Ports"]
+    assert host["NetworkMode"] == "none"
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert not host["Privileged"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert config["User"].split(":")[0] not in ("", "0", "root")
+    assert host["Memory"] == 256 * 1024 * 1024
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert {mount["Destination"]: mount["RW"] for mount in found["Mounts"]} == {
+        "/policy": False,
+        "/auth": False,
+        "/run/opa": True,
+    }
+    interfaces = Path(f"/proc/{found['State']['Pid']}/net/dev")
+    if interfaces.exists():
+        assert [line.split(":")[0].strip() for line in interfaces.read_text().splitlines()[2:]] == ["lo"]
+
+
+@pytest.mark.engine
+def test_a_contained_opa_that_is_killed_comes_back_on_its_stale_socket(contained: Contained) -> None:
+    before = contained.inspect()["State"]
+    bound = contained.socket.stat().st_ctime_ns
+    try:
+        os.kill(before["Pid"], signal.SIGKILL)
+    except (PermissionError, ProcessLookupError):
+        contained.client.kill(contained.id)
+        contained.client.start(contained.id)
+    deadline = time.monotonic() + 30
+    while contained.inspect()["State"]["Pid"] in (0, before["Pid"]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    contained.wait()
+    assert contained.socket.stat().st_ctime_ns != bound
+    assert contained.inspect()["State"]["StartedAt"] != before["StartedAt"]
+
+
+@pytest.mark.engine
+def test_a_contained_opa_stops_at_once_and_leaves_its_socket(contained: Contained) -> None:
+    before = time.monotonic()
+    contained.client.stop(contained.id, timeout=10)
+    assert time.monotonic() - before < 5
+    assert contained.socket.exists()
+    verdict = contained.port.evaluate("infrastructure", ROOM, contained.target.revision)
+    assert (verdict.known, verdict.allow) == (False, False)
+    contained.client.start(contained.id)
+    contained.wait()

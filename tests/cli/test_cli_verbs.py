@@ -145,7 +145,7 @@ def test_validate_prints_a_clear_pass_or_fail_for_each_check(run: Run, daemon: A
     operations.answers["validate"] = [
         _check(1, "Manifest is there and is YAML", True, "manifest.yaml"),
         _check(2, "Fields are there", False, "manifest.yaml:3:1: no port\nmanifest.yaml:4:1: no image\x1b[2J"),
-        _check(3, "Image is there", None, "not looked for: the manifest is wrong"),
+        {"event": "line", "text": "manifest.yaml:1:1: odd"},
         {**END, "exit": 6, "text": "The manifest is wrong."},
     ]
     result = run("validate")
@@ -154,11 +154,14 @@ def test_validate_prints_a_clear_pass_or_fail_for_each_check(run: Run, daemon: A
         "PASS  1 Manifest is there and is YAML: manifest.yaml\n"
         "FAIL  2 Fields are there: manifest.yaml:3:1: no port\n"
         "      manifest.yaml:4:1: no image\\x1b[2J\n"
-        "SKIP  3 Image is there: not looked for: the manifest is wrong\n"
+        "SKIP  3 image exists: not looked at, for what is wrong above\n"
+        "SKIP  4 port is free: not looked at, for what is wrong above\n"
+        "SKIP  5 nginx configuration: not looked at, for what is wrong above\n"
     )
+    assert result.err == "  manifest.yaml:1:1: odd\nThe manifest is wrong.\n"
     as_json = json.loads(run("validate", "-o", "json").out)
     assert as_json["ok"] is False
-    assert [check["ok"] for check in as_json["checks"]] == [True, False, None]
+    assert [check["ok"] for check in as_json["checks"]] == [True, False, None, None, None]
 
 
 def test_diff_shows_plan_and_files_and_exits_2(run: Run, daemon: Any, operations: Any) -> None:
@@ -197,6 +200,15 @@ def test_what_an_answer_says_at_its_end_is_harmless_too(run: Run, daemon: Any, o
     assert "\x1b" not in err
     assert "\u202e" not in err
     assert err.count("\n") == 2
+
+
+def test_the_manifest_alone_is_looked_at_without_the_daemon(
+    run: Run, daemon: Any, local: list[Any], operations: Any, tmp_path: Path
+) -> None:
+    operations.answers["validate"] = [_check(1, "one", True), _check(2, "two", True), END]
+    result = run("validate", "--manifest-only", "--file", "other.yaml")
+    assert (result.code, result.out) == (0, "PASS  1 one\nPASS  2 two\n")
+    assert local[0][0] == tmp_path / "other.yaml"
 
 
 # --- without a daemon --------------------------------------------------------------------------------------------

@@ -211,10 +211,19 @@ class DockerWorld:
         self.runtime: Runtime = self.engine
         self._foreign: list[str] = []
 
-    def add_foreign(self, name: str, *, labels: dict[str, str] | None = None, port: int | None = None) -> str:
-        host = self.client.create_host_config(port_bindings={80: port} if port else None)
+    def add_foreign(
+        self,
+        name: str,
+        *,
+        labels: dict[str, str] | None = None,
+        port: int | None = None,
+        command: tuple[str, ...] = LIVES,
+        network: str | None = None,
+    ) -> str:
+        host = self.client.create_host_config(port_bindings={80: port} if port else None, network_mode=network)
+        ports = [80] if port else None
         created = self.client.create_container(
-            self.image_id, command=list(LIVES), name=name, labels=labels, host_config=host, ports=[80] if port else None
+            self.image_id, command=list(command), name=name, labels=labels, host_config=host, ports=ports
         )
         self._foreign.append(created["Id"])
         self.client.start(created["Id"])

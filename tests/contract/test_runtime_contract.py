@@ -198,6 +198,9 @@ def test_a_container_is_seen_as_it_was_made(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stage.must(stage.creation("a", address=stage.address(20), slot="green", replica="2", generation="7", mode="canary"))
     [network] = stage.observe().networks
+    assert (network.ours, network.subnet, network.driver) == (True, stage.subnet, "bridge")
+    assert network.ip_range == stage.ensure_network().ip_range
+    assert stage.subnet in stage.observe().taken_subnets
     made = stage.container("a")
     assert (made.service, made.revision, made.slot, made.replica) == ("app", "r1", Slot.GREEN, 2)
     assert (made.mode, made.generation, made.ours, made.status) == ("canary", 7, True, Status.CREATED)

@@ -50,7 +50,7 @@ def test_nothing_starts_that_policy_does_not_allow(gate: Verdict | None, reason:
 
 
 def test_a_taken_port_keeps_a_first_deployment_from_starting() -> None:
-    decision = decided(Rollout(), observed(ports_taken={8080: "port 8080 is taken by container web (a1b2)"}))
+    decision = decided(Rollout(), observed(ports_taken={8080: "container web (a1b2)"}))
     assert (decision.move, decision.reason) == (Move.HOLD, "port 8080 is taken by container web (a1b2)")
 
 

@@ -1,0 +1,368 @@
+"""The status: its text, its width, and a live view that leaves the terminal as it found it."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_samples import container, service
+
+from reconciler.cli.status_view import status_lines
+from reconciler.cli.terminal import Paint, width
+from reconciler.operations import Request
+
+NOW = 1778068920.0  # 2026-05-06T12:02:00Z
+PLAIN = Paint(False)
+END = {"event": "end", "exit": 0, "text": "", "value": None}
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def lines(value: Any, cells: int | None = None) -> list[str]:
+    return status_lines(value, NOW, PLAIN, cells)
+
+
+def test_the_status_of_a_healthy_stack(status: Any) -> None:
+    assert "\n".join(lines(status)) + "\n" == (GOLDEN / "status.txt").read_text()
+
+
+def test_the_guides_lines_are_there_as_they_are(status: Any) -> None:
+    text = "\n".join(lines(status))
+    assert (
+        "Mode: stable\n"
+        "Requests/sec: -\n"
+        "P99 latency: -\n"
+        "Error rate: -\n"
+        "Policy Status:\n"
+        "- Infrastructure: PASS\n"
+        "- Canary Safety: UNKNOWN (no traffic in the window)\n"
+    ) in text
+
+
+def test_the_guides_example(status: Any) -> None:
+    status["services"] = [service(mode="canary")]
+    status["traffic"] = {"req_per_sec": 15, "p99_latency_ms": 620, "error_rate": 0.03}
+    status["policy"]["canary"] = {"status": "FAIL", "reason": "latency too high"}
+    assert (
+        "Mode: canary\n"
+        "Requests/sec: 15\n"
+        "P99 latency: 620ms\n"
+        "Error rate: 3%\n"
+        "Policy Status:\n"
+        "- Infrastructure: PASS\n"
+        "- Canary Safety: FAIL (latency too high)\n"
+    ) in "\n".join(lines(status))
+
+
+@pytest.mark.parametrize(
+    ("traffic", "shown"),
+    [
+        ((0, 0, 0), ("0", "0ms", "0%")),
+        ((0.06, 12.34, 0.0004), ("0.1", "12.3ms", "0.04%")),
+        ((1234.5, 99.96, 1), ("1234", "100ms", "100%")),
+        ((None, "≥ 1000 ms", None), ("-", "≥ 1000 ms", "-")),
+        ((True, "\x1b[2J", True), ("True", r"\x1b[2J", "True")),
+    ],
+)
+def test_numbers_as_people_read_them(status: Any, traffic: Any, shown: Any) -> None:
+    status["traffic"] = dict(zip(("req_per_sec", "p99_latency_ms", "error_rate"), traffic, strict=True))
+    text = lines(status)
+    for label, value in zip(("Requests/sec", "P99 latency", "Error rate"), shown, strict=True):
+        assert f"{label}: {value}" in text
+
+
+def test_several_services_with_several_modes(status: Any) -> None:
+    status["services"] = [service(), service(name="web", mode="canary")]
+    assert "Mode: stable (app), canary (web)" in lines(status)
+
+
+def test_trouble_is_told_where_it_is(status: Any) -> None:
+    status["manifest"] |= {"valid": False, "problems": ["manifest.yaml:3:1: no port"]}
+    status["services"] = [
+        service(
+            phase="rolling_back",
+            reason="app is sick",
+            ready=0,
+            quarantined=["deadbeef00112233"],
+            containers=[container(status="restarting", health="sick", detail="connection refused")],
+        )
+    ]
+    status["opa"] = {"ready": False, "detail": "rego_parse_error", "revision": ""}
+    status["nginx"] |= {"live_hash": None}
+    status["last_cycle"] |= {"plan": ["create app: not there"], "errors": ["Docker is down"], "notes": ["waiting"]}
+    text = "\n".join(lines(status))
+    for words in (
+        "The manifest is wrong; what ran before goes on:\n  manifest.yaml:3:1: no port",
+        "  app is sick",
+        "given up, not tried again: deadbeef0011",
+        "  connection refused",
+        "opa: rego_parse_error",
+        "configuration not answered",
+        "1 action\n  create app: not there\n  waiting\n  Docker is down",
+    ):
+        assert words in text
+
+
+def test_nothing_yet(status: Any) -> None:
+    nothing: Any = {"status": "absent", "port": None, "live_hash": None}
+    value = {
+        "project": "",
+        "manifest": {"path": "/m.yaml", "revision": "", "valid": True, "problems": []},
+        "url": "",
+        "state": "empty",
+        "services": [],
+        "nginx": nothing,
+        "opa": {},
+        "policy": {},
+        "traffic": {},
+        "last_cycle": None,
+        "daemon": None,
+    }
+    text = "\n".join(lines(value))
+    assert "Mode: -" in text
+    assert "no daemon: nothing is watched or repaired" in text
+    assert "Last cycle: none yet" in text
+
+
+HOSTILE = "\x1b]52;c;ZXZpbA==\x07\n\u202e" + "w" * 300
+
+
+def _poisoned(value: Any) -> Any:
+    """The same with every text hostile."""
+    if isinstance(value, dict):
+        return {key: _poisoned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_poisoned(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_no_text_of_others_reaches_the_terminal_unescaped(status: Any) -> None:
+    status["services"] = [service(reason="x", quarantined=["x"], containers=[container(detail="x", health="sick")])]
+    status["manifest"]["problems"] = ["x"]
+    status["last_cycle"] |= {"plan": ["x"], "errors": ["x"], "notes": ["x"]}
+    poisoned = _poisoned(status)
+    poisoned["state"] = HOSTILE
+    assert all(line.isprintable() for line in lines(poisoned))
+    assert all(line.isprintable() for line in lines(poisoned, 40))
+
+
+@pytest.mark.parametrize("cells", [20, 40, 60, 80, 100, 132])
+def test_tables_fit_the_terminal_or_show_the_least_they_can(status: Any, cells: int) -> None:
+    widest = max(
+        width(line) for line in lines(status, cells) if line.startswith(("SERVICE", "app", "CONTAINER", "demo-"))
+    )
+    assert widest <= max(cells, 50)
+
+
+# --- once --------------------------------------------------------------------------------------------------------
+
+
+def test_status_prints_once_into_a_pipe(run: Any, daemon: Any, operations: Any, status: Any) -> None:
+    operations.answers["status"] = [{**END, "value": status}]
+    result = run("status")
+    assert (result.code, result.err) == (0, "")
+    assert "Policy Status:" in result.out
+    assert "\x1b" not in result.out
+    assert len(operations.asked) == 1
+
+
+def test_status_as_json_is_the_value(run: Any, daemon: Any, operations: Any, status: Any) -> None:
+    operations.answers["status"] = [{**END, "value": status}]
+    assert json.loads(run("status", "-o", "json").out) == status
+
+
+def test_a_status_that_cannot_be_had_is_its_reason(run: Any, daemon: Any, operations: Any) -> None:
+    operations.answers["status"] = [{**END, "exit": 1, "text": "Docker is down"}]
+    result = run("status")
+    assert (result.code, result.out, result.err) == (1, "", "Docker is down\n")
+
+
+# --- live --------------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A command on a terminal of its own, and everything it wrote there."""
+
+    def __init__(self, words: list[str], rows: int = 40, columns: int = 100, **environment: str) -> None:
+        self.master, self._slave = pty.openpty()
+        self.resize(rows, columns)
+        self.before = termios.tcgetattr(self._slave)
+        code = "import sys; sys.argv[0] = 'swiftdeploy'; from reconciler.cli.main import main; sys.exit(main())"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            env={**os.environ, "TERM": "xterm-256color", **environment},
+        )
+        self.seen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def wait_for(self, text: str, times: int = 1, limit_s: float = 20.0) -> None:
+        deadline = time.monotonic() + limit_s
+        while self.seen.count(text) < times:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.seen!r}"
+            self.read()
+
+    def read(self, patience_s: float = 0.1) -> None:
+        if select.select([self.master], [], [], patience_s)[0]:
+            with suppress(OSError):
+                self.seen += self._decoder.decode(os.read(self.master, 65536))
+
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def end(self) -> int:
+        code = self.process.wait(20)
+        self.read()
+        return code
+
+    def is_restored(self) -> bool:
+        return termios.tcgetattr(self._slave) == self.before
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)
+        os.close(self._slave)
+
+
+@pytest.fixture
+def terminal(daemon: Any, operations: Any, status: Any, state_dir: Path) -> Iterator[Callable[..., Terminal]]:
+    def answer(request: Request) -> Iterator[Any]:
+        status["last_cycle"]["number"] += 1
+        yield {**END, "value": status}
+
+    operations.answers["status"] = answer
+    opened: list[Terminal] = []
+
+    def open_terminal(*words: str, **options: Any) -> Terminal:
+        opened.append(Terminal(["status", "--state-dir", str(state_dir), *words], **options))
+        return opened[-1]
+
+    yield open_terminal
+    for one in opened:
+        one.close()
+
+
+ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
+SHOW_CURSOR = "\x1b[?25h"
+
+
+@pytest.mark.parametrize("key", ["q", "\x03", "\x1b"], ids=["q", "Ctrl-C", "Escape"])
+def test_the_live_view_renews_itself_and_leaves_no_trace(terminal: Any, key: str) -> None:
+    one = terminal()
+    one.wait_for("Last cycle: 815")
+    assert not one.is_restored(), "keys are not echoed into the view"
+    one.press(key)
+    assert one.end() == 0
+    assert one.seen.count(ENTER) == one.seen.count(LEAVE) == 1
+    assert SHOW_CURSOR in one.seen.split(LEAVE)[0]
+    assert one.is_restored()
+    last = one.seen.split(LEAVE)[1]
+    assert "Mode: stable" in last
+    assert "Last cycle:" in last
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_half_screen(terminal: Any, number: int) -> None:
+    one = terminal()
+    one.wait_for("Mode: stable")
+    one.process.send_signal(number)
+    one.end()
+    assert LEAVE in one.seen
+    assert one.is_restored()
+
+
+def test_each_picture_is_drawn_over_the_last_one(terminal: Any) -> None:
+    one = terminal()
+    one.wait_for("Last cycle: 815")
+    one.press("q")
+    one.end()
+    view = one.seen.split(ENTER)[1].split(LEAVE)[0]
+    assert "\x1b[2J" not in view, "clearing the whole screen flickers"
+    pictures = view.split("\x1b[?2026h")[1:]
+    assert len(pictures) >= 3
+    for picture in pictures[:-1]:
+        assert picture.startswith("\x1b[H")
+        assert picture.endswith("\x1b[J\x1b[?2026l")
+        assert not re.search(r"[^\r]\n", picture)
+
+
+def test_a_new_size_is_drawn_at_once_and_kept_to(terminal: Any) -> None:
+    one = terminal(rows=40, columns=100)
+    one.wait_for("Last cycle: 81")
+    one.seen = ""
+    one.resize(10, 30)
+    one.process.send_signal(signal.SIGWINCH)
+    one.wait_for("more lines")
+    one.press("q")
+    assert one.end() == 0
+    pictures = re.findall(r"\x1b\[\?2026h(.*?)\x1b\[\?2026l", one.seen, re.DOTALL)
+    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", pictures[-1]).replace("\r", "").split("\n")
+    assert len(rows) <= 10
+    assert [row for row in rows if width(row) > 30] == []
+
+
+def test_it_gives_the_terminal_back_while_it_is_stopped(terminal: Any) -> None:
+    one = terminal()
+    one.wait_for("Mode: stable")
+    one.press("\x1a")
+    one.wait_for(LEAVE)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{one.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert one.is_restored()
+    one.process.send_signal(signal.SIGCONT)
+    one.wait_for(ENTER, times=2)
+    one.press("q")
+    assert one.end() == 0
+    assert one.is_restored()
+
+
+def test_a_daemon_that_goes_away_is_told_in_the_view(terminal: Any, daemon: Any) -> None:
+    one = terminal()
+    one.wait_for("Mode: stable")
+    daemon.stop()
+    one.wait_for("No daemon is running")
+    assert one.process.poll() is None
+    one.press("q")
+    one.end()
+    assert one.is_restored()
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": ""}])
+def test_a_terminal_without_a_cursor_gets_it_once(terminal: Any, environment: dict[str, str]) -> None:
+    one = terminal(**environment)
+    one.wait_for("Last cycle")
+    assert one.end() == 0
+    assert "\x1b" not in one.seen
+
+
+def test_once_is_once_and_colour_can_be_refused(terminal: Any) -> None:
+    one = terminal("--once", NO_COLOR="1")
+    one.wait_for("Last cycle")
+    assert one.end() == 0
+    assert "\x1b" not in one.seen

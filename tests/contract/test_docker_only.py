@@ -1,0 +1,255 @@
+"""What only a real engine can show: that what we ask for is what a container gets, and that we hear of what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+
+import docker
+import pytest
+from contract_worlds import TEST_IMAGE, DockerWorld, Stage
+
+from reconciler.adapters.clock import monotonic
+from reconciler.adapters.docker_engine import can_bind
+from reconciler.adapters.engine_events import EngineEvents
+from reconciler.core.container import LABEL, PublishedPort
+from reconciler.core.desired import HealthCheck, Mount
+from reconciler.core.observed import Status
+from reconciler.core.plan import (
+    EnsureVolume,
+    Outcome,
+    RemoveContainer,
+    RemoveNetwork,
+    StartContainer,
+    StopContainer,
+)
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def docker_stage(stage: Stage) -> Iterator[Stage]:
+    if not isinstance(stage.world, DockerWorld):
+        pytest.skip("only a real engine can show this")
+    stage.must(stage.ensure_network())
+    yield stage
+
+
+def client_of(stage: Stage) -> docker.APIClient:
+    assert isinstance(stage.world, DockerWorld)
+    return stage.world.client
+
+
+# ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_missing_directory_is_refused_and_not_created(docker_stage: Stage) -> None:
+    missing = f"/tmp/{docker_stage.world.project}/none"
+    mount = Mount("bind", missing, "/data", read_only=True)
+    refused = docker_stage.apply(docker_stage.creation("a", docker_stage.spec(mounts=(mount,))))
+    assert refused.outcome is Outcome.FAILED
+    assert refused.detail == f"The directory {missing}, which is to be mounted, does not exist. Create it."
+    assert not os.path.exists(missing)
+
+
+def test_a_port_that_a_process_holds_is_named(docker_stage: Stage, free_port: int) -> None:
+    assert can_bind(free_port)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", free_port))
+        server.listen()
+        assert not can_bind(free_port)
+        holder = docker_stage.observe(ports=(free_port,)).ports_taken[free_port]
+        assert f"(pid {os.getpid()})" in holder
+        spec = docker_stage.spec(ports=(PublishedPort(free_port, 80),))
+        docker_stage.must(docker_stage.creation("a", spec))
+        refused = docker_stage.apply(StartContainer(docker_stage.name("a")))
+        assert refused.outcome is Outcome.FAILED
+        assert holder in refused.detail
+    assert docker_stage.observe(ports=(free_port,)).ports_taken == {}
+    docker_stage.must(StartContainer(docker_stage.name("a")))
+
+
+def test_a_port_with_connections_that_are_over_is_free(free_port: int) -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", free_port))
+        server.listen()
+        client = socket.create_connection(("127.0.0.1", free_port))
+        served, _ = server.accept()
+        served.close()
+        client.close()
+    assert can_bind(free_port)
+
+
+# ── what a container gets ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_container_is_as_hardened_as_asked(docker_stage: Stage, free_port: int) -> None:
+    volume = docker_stage.name("data")
+    docker_stage.must(EnsureVolume(volume, ((f"{LABEL}project", docker_stage.world.project),)))
+    spec = docker_stage.spec(
+        user="10001:10001",
+        environment=(("MODE", "canary"),),
+        ports=(PublishedPort(free_port, 80, "127.0.0.1"),),
+        mounts=(Mount("volume", volume, "/data"), Mount("bind", "/usr", "/host", read_only=True)),
+        tmpfs=("/tmp",),
+        init=True,
+        healthcheck=HealthCheck(test=("CMD", "true"), interval_s=1.0, timeout_s=1.0, retries=1),
+        restart_policy="on-failure:3",
+        stop_signal="SIGINT",
+        stop_grace_period_s=3.5,
+        memory_bytes=64 << 20,
+        cpus=0.5,
+        pids=50,
+    )
+    docker_stage.must(docker_stage.creation("a", spec, address=docker_stage.address(20)))
+    docker_stage.must(StartContainer(docker_stage.name("a")))
+    seen = client_of(docker_stage).inspect_container(docker_stage.name("a"))
+    host, config = seen["HostConfig"], seen["Config"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["CapAdd"] is None
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert (host["Privileged"], host["ReadonlyRootfs"], host["Init"]) == (False, True, True)
+    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (64 << 20, 500_000_000, 50)
+    assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "3", "max-size": "10m"}}
+    assert host["PortBindings"] == {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(free_port)}]}
+    assert not host["Binds"]
+    assert not host["Devices"]
+    assert {host["PidMode"], host["UTSMode"], host["UsernsMode"]} == {""}
+    assert host["IpcMode"] in ("", "private")
+    assert (config["User"], config["StopSignal"], config["StopTimeout"]) == ("10001:10001", "SIGINT", 4)
+    assert "MODE=canary" in config["Env"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "true"]
+    [endpoint] = seen["NetworkSettings"]["Networks"].values()
+    assert "app-blue" in endpoint["Aliases"]
+    docker_stage.until(lambda: docker_stage.container("a").docker_health == "healthy")
+
+
+def test_inside_nothing_can_be_written_but_what_was_given(docker_stage: Stage) -> None:
+    script = "touch /x; touch /tmp/y && echo tmp; grep -c . /proc/self/status >/dev/null; cat /proc/self/status"
+    spec = docker_stage.spec(command=("sh", "-c", script), tmpfs=("/tmp",), network=None, user="10001:10001")
+    docker_stage.must(docker_stage.creation("a", spec))
+    docker_stage.must(StartContainer(docker_stage.name("a")))
+    docker_stage.until(lambda: docker_stage.container("a").status is Status.EXITED)
+    lines = list(docker_stage.runtime.logs(docker_stage.container("a").id, tail=-1, follow=False))
+    said = b"\n".join(lines).decode()
+    assert "touch: /x: Read-only file system" in said
+    assert "\ntmp\n" in f"\n{said}\n"
+    assert "CapEff:\t0000000000000000" in said
+    assert "NoNewPrivs:\t1" in said
+
+
+def test_two_networks_of_one_name_do_not_keep_a_container_from_starting_again(docker_stage: Stage) -> None:
+    docker_stage.must(docker_stage.creation("a", address=docker_stage.address(20)))
+    docker_stage.world.add_network(docker_stage.ensure_network())
+    docker_stage.must(StartContainer(docker_stage.name("a")))
+    found = docker_stage.container("a")
+    docker_stage.until(lambda: docker_stage.apply(StopContainer(found.id, 5)).outcome is Outcome.OK)
+    docker_stage.must(StartContainer(found.id))
+    assert docker_stage.container("a").address == docker_stage.address(20)
+
+
+def test_the_stop_signal_comes_first_and_the_kill_after_the_grace(docker_stage: Stage) -> None:
+    deaf = docker_stage.spec(command=("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"))
+    docker_stage.must(docker_stage.creation("a", deaf))
+    docker_stage.must(StartContainer(docker_stage.name("a")))
+    found = docker_stage.container("a")
+    assert docker_stage.apply(StopContainer(found.id, 1.0)).outcome is Outcome.PENDING
+    docker_stage.until(lambda: docker_stage.container("a").status is Status.EXITED)
+    assert docker_stage.container("a").exit_code == 137
+
+
+def test_running_out_of_memory_is_seen(docker_stage: Stage) -> None:
+    fills = ("sh", "-c", "cat /dev/zero > /tmp/x; sleep 9")
+    spec = docker_stage.spec(command=fills, tmpfs=("/tmp:size=900m",), memory_bytes=16 << 20)
+    docker_stage.must(docker_stage.creation("a", spec))
+    docker_stage.must(StartContainer(docker_stage.name("a")))
+    docker_stage.until(lambda: docker_stage.container("a").oom_killed)
+
+
+# ── hearing of it ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_logs_are_followed_until_the_container_ends(docker_stage: Stage) -> None:
+    script = "echo one; sleep 0.3; printf 'two\\nthree'; sleep 0.3; echo ' and four'"
+    docker_stage.must(docker_stage.creation("a", docker_stage.spec(command=("sh", "-c", script))))
+    docker_stage.must(StartContainer(docker_stage.name("a")))
+    lines = list(docker_stage.runtime.logs(docker_stage.container("a").id, tail=-1, follow=True))
+    assert lines == [b"one", b"two", b"three and four"]
+
+
+def test_we_are_woken_by_what_happens_to_ours_and_by_nothing_else(docker_stage: Stage) -> None:
+    woken: queue.Queue[str] = queue.Queue()
+    events = EngineEvents(docker_stage.world.project, woken.put, networks=lambda: frozenset((docker_stage.network,)))
+    events.start()
+    try:
+        assert woken.get(timeout=10) == "connected"
+        stranger = docker_stage.world.add_foreign(docker_stage.name("stranger"))
+        docker_stage.must(docker_stage.creation("a"))
+        docker_stage.must(StartContainer(docker_stage.name("a")))
+        assert woken.get(timeout=10) == f"{docker_stage.name('a')} start"
+        docker_stage.world.kill(docker_stage.name("a"))
+        assert woken.get(timeout=10) in (
+            f"{docker_stage.name('a')} die",
+            f"network {docker_stage.network} disconnect",
+        )
+        docker_stage.must(RemoveContainer(docker_stage.container("a").id))
+        [network] = docker_stage.observe().networks
+        docker_stage.must(RemoveNetwork(network.id, network.name))
+        heard = []
+        while f"network {docker_stage.network} destroy" not in heard:
+            heard.append(woken.get(timeout=10))
+        assert f"{docker_stage.name('a')} destroy" in heard
+        assert not [words for words in heard if "stranger" in words or stranger in words]
+    finally:
+        events.stop()
+
+
+def test_health_that_changes_is_heard(docker_stage: Stage) -> None:
+    woken: queue.Queue[str] = queue.Queue()
+    with contextlib.ExitStack() as stack:
+        events = EngineEvents(docker_stage.world.project, woken.put)
+        events.start()
+        stack.callback(events.stop)
+        assert woken.get(timeout=10) == "connected"
+        check = HealthCheck(test=("CMD", "true"), interval_s=1.0, timeout_s=1.0, retries=1)
+        docker_stage.must(docker_stage.creation("a", docker_stage.spec(healthcheck=check)))
+        docker_stage.must(StartContainer(docker_stage.name("a")))
+        assert woken.get(timeout=10) == f"{docker_stage.name('a')} start"
+        assert woken.get(timeout=10) == f"{docker_stage.name('a')} health_status: healthy"
+
+
+def test_an_engine_that_is_not_there_is_waited_for_and_stopping_is_quick(tmp_path: object) -> None:
+    woken: queue.Queue[str] = queue.Queue()
+    events = EngineEvents("p", woken.put, base_url=f"unix://{tmp_path}/none.sock")
+    events.start()
+    threading.Event().wait(0.2)
+    events.stop()
+    assert woken.empty()
+
+
+def test_the_engine_tells_about_itself(docker_stage: Stage) -> None:
+    assert isinstance(docker_stage.world, DockerWorld)
+    facts = docker_stage.world.engine.engine_info()
+    assert facts.version
+    assert facts.data_root.startswith("/")
+    assert facts.cgroup_version in ("1", "2")
+    assert facts.cpus > 0
+
+
+def test_a_whole_look_is_quick(docker_stage: Stage) -> None:
+    """The design's figure is 15 ms for three containers; a loaded machine gets some more."""
+    for name in ("a", "b", "c"):
+        docker_stage.must(docker_stage.creation(name))
+        docker_stage.must(StartContainer(docker_stage.name(name)))
+    took = []
+    for _ in range(20):
+        begun = monotonic()
+        assert len(docker_stage.observe(images=(TEST_IMAGE,)).containers) == 3
+        took.append(monotonic() - begun)
+    assert min(took) < 0.030
