@@ -30,6 +30,9 @@ from reconciler.formats import policy as policies
 from reconciler.formats.history import IdleRun
 from reconciler.ports import Loaded, Ports, ProbeTarget, Wanted
 
+POLICY_PATIENCE_S = 15.0
+"""How long a running OPA may leave us without an answer before its container is replaced (it starts in 0.6 s)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -112,7 +115,8 @@ def _imagined(
         return notes.cycle(memory.rollout, ports), None
     asked = Asked(desired, None)
     engine = ports.runtime.observe(_wanted(ports, asked))
-    answering = _policy_targets(asked, engine, setting.layout, notes)
+    engines = _engines(asked, engine, setting.layout, notes)
+    answering = _answering(engines, asked)
     kept = _known(asked, engine, ports.rollouts.kept())
     observed = _observe(ports, asked, engine, answering, kept)
     targets = make_targets(desired, engine.images, kept, setting.layout, answering)
@@ -135,11 +139,13 @@ _OPEN = Verdict("infrastructure", allow=True, reason="not asked: nothing is done
 def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _Notes) -> Memory:
     engine = ports.runtime.observe(_wanted(ports, asked))
     _refuse_a_rival(asked.force.project, engine)
-    answering = _policy_targets(asked, engine, setting.layout, notes)
+    engines = _engines(asked, engine, setting.layout, notes)
+    answering = _answering(engines, asked)
     kept = _known(asked, engine, ports.rollouts.kept())
     observed = _observe(ports, asked, engine, answering, kept)
     asked, memory = _admit(ports, asked, memory, observed, answering, notes)
 
+    answering = _answering(engines, asked)
     targets = make_targets(asked.force, engine.images, kept, setting.layout, answering)
     rollout = recall(memory.rollout, observed, targets.wanted)
     verdict = _infrastructure(ports, asked, targets, observed, notes)
@@ -203,20 +209,26 @@ def _refuse_a_rival(project: str, engine: EngineState) -> None:
 # ---------------------------------------------------------------- what is seen
 
 
-def _policy_targets(asked: Asked, engine: EngineState, layout: Layout, notes: _Notes) -> tuple[PolicyTarget, ...]:
-    """The policy engines that should run; one whose policies cannot be loaded is a problem of its manifest."""
-    targets: dict[str, PolicyTarget] = {}
+Engines = tuple[tuple[DesiredState, PolicyTarget], ...]
+
+
+def _engines(asked: Asked, engine: EngineState, layout: Layout, notes: _Notes) -> Engines:
+    """Which policy engine each manifest needs; one whose policies cannot be loaded is a problem of its manifest."""
+    found = []
     for desired in asked.both:
         image = engine.images.get(desired.opa.image)
         if image is None:
             continue
         try:
-            target = policies.target(desired, image, layout)
+            found.append((desired, policies.target(desired, image, layout)))
         except RenderError as error:
             notes.problems += (Problem("policies", 0, 0, str(error)),)
-        else:
-            targets[target.revision] = target
-    return tuple(targets.values())
+    return tuple(found)
+
+
+def _answering(engines: Engines, asked: Asked) -> tuple[PolicyTarget, ...]:
+    """The policy engines of the manifests that still count, that in force first, each once."""
+    return tuple({t.revision: t for desired, t in engines if any(desired is one for one in asked.both)}.values())
 
 
 def _known(asked: Asked, engine: EngineState, stored: Sequence[KeptRevision]) -> tuple[KeptRevision, ...]:
@@ -259,8 +271,10 @@ def _observe(
 def _policy_health(ports: Ports, target: PolicyTarget, state: ObservedState) -> PolicyHealth:
     ready, detail = ports.policy.ready(target.revision)
     container = next((c for c in state.of(POLICY) if c.revision == target.spec.digest()), None)
-    if ready or container is None or container.is_running:
+    if ready or container is None:
         return PolicyHealth(ready, detail)
+    if container.is_running:
+        return PolicyHealth(ready, detail, is_stuck=container.uptime_s(ports.clock.now()) > POLICY_PATIENCE_S)
     return PolicyHealth(False, _last_words(ports, container), has_failed=container.has_run)
 
 
@@ -315,8 +329,8 @@ def _infrastructure(
     """The verdict of the infrastructure gate: asked in every cycle, since people want to see it, heeded at a start."""
     if asked.is_proposal:
         return None
-    current = next((t for t in targets.policies if observed.policy(t.revision).ready), None)
-    if current is None or current.revision != policies.revision(policies.bundle(asked.force)):
+    current = targets.policies[0] if targets.policies else None
+    if current is None or not observed.policy(current.revision).ready:
         return None
     path = asked.force.limits.get("infrastructure", {}).get("disk_path")
     facts = ports.host.facts(path if isinstance(path, str) else None)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from reconciler.core.record import Cycle, Trigger
 from reconciler.core.words import LookAgain, Word
@@ -37,6 +38,10 @@ class Wake:
     word: Word = field(default_factory=LookAgain)
 
 
+Heard: TypeAlias = tuple[Cycle, list[Wake]]
+"""A finished cycle and what woke it."""
+
+
 class Loop:
     """Runs cycles one at a time. Everything public may be called from any thread, but `turn` from one only."""
 
@@ -47,7 +52,7 @@ class Loop:
         self.latest: Cycle | None = None
         self._finished = finished
         self._inbox: queue.Queue[Wake] = queue.Queue()
-        self._listeners: list[queue.Queue[Cycle]] = []
+        self._listeners: list[queue.Queue[Heard]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._waiting_since: float | None = None
@@ -85,7 +90,7 @@ class Loop:
         self._finished(cycle)
         with self._lock:
             for listener in self._listeners:
-                listener.put(cycle)
+                listener.put((cycle, wakes))
         return cycle
 
     def follow(self, trigger: Trigger, word: Word) -> Iterator[Cycle | None]:
@@ -97,15 +102,16 @@ class Loop:
             yield from self._turned_by_hand(trigger, word)
             return
         with self._listening() as heard:
-            number = self.latest.number if self.latest else 0
-            self.wake(trigger, word)
+            mine, is_heard = Wake(trigger, word), False
+            self._inbox.put(mine)
             while not self._stopping.is_set():
                 try:
-                    cycle = heard.get(timeout=1.0)
+                    cycle, wakes = heard.get(timeout=1.0)
                 except queue.Empty:
                     yield None
                     continue
-                if cycle.number > number:
+                is_heard = is_heard or any(wake is mine for wake in wakes)
+                if is_heard:
                     yield cycle
 
     def _turned_by_hand(self, trigger: Trigger, word: Word) -> Iterator[Cycle | None]:
@@ -115,8 +121,8 @@ class Loop:
             wakes = self._next_wakes(min(self.delay_s(), 1.0))
 
     @contextmanager
-    def _listening(self) -> Iterator[queue.Queue[Cycle]]:
-        heard: queue.Queue[Cycle] = queue.Queue()
+    def _listening(self) -> Iterator[queue.Queue[Heard]]:
+        heard: queue.Queue[Heard] = queue.Queue()
         with self._lock:
             self._listeners.append(heard)
         try:
@@ -132,7 +138,7 @@ class Loop:
             return 0.0
         if not cycle.is_settled:
             return UNSETTLED_S
-        calm = BUSY_S if cycle.plan or cycle.errors else IDLE_S
+        calm = BUSY_S if cycle.plan or cycle.errors or any(d.reason for d in cycle.decisions) else IDLE_S
         if _moved_on(cycle):
             return min(SLOWEST_LOOK_S, 0.05 * max(0, self._busy_turns - BUSY_TURNS))
         if cycle.look_again_s is None:

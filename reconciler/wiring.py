@@ -84,6 +84,10 @@ def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Call
         if box:
             box[0].wake(Trigger("engine", words))
 
+    def patience_s() -> float:
+        followed = box[0].memory.last_good if box else None
+        return followed.opa.decision_timeout_s if followed else 5.0
+
     engine = DockerEngine(instance=instance, monotonic=clock.monotonic, images=_Builds(), wake=wake)
     store = RolloutFiles(state)
     history = HistoryFile(state_dir, state_dir.parent.name, __version__, lambda: secrets.token_hex(16))
@@ -99,7 +103,7 @@ def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Call
             user=user,
         ),
         files=RenderedFiles(rendered),
-        policy=OpaPolicy(lambda revision: socket_path(run, revision), lambda: ensure_token(run)),
+        policy=OpaPolicy(lambda revision: socket_path(run, revision), lambda: ensure_token(run), patience_s),
         host=LocalHost(_data_root(engine)),
         rollouts=store,
         history=history,

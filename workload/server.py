@@ -12,12 +12,11 @@ It leans on few names of uvicorn, all the same from 0.17 to 0.54: `startup`, `on
 
 import array
 import asyncio
-import fcntl
 import select
 import socket
 import struct
 import sys
-import termios
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -123,7 +122,9 @@ class WorkloadServer(Server):
             if self.force_exit or waited_s > FINISH_LIMIT_S:
                 return
             for connection in list(self.server_state.connections):
-                if is_silent(connection) or (waited_s > NEWCOMER_S and not is_owed_an_answer(connection)):
+                if is_between_requests(connection):
+                    end_unless_spoken_to(connection.transport)
+                elif waited_s > NEWCOMER_S and not is_owed_an_answer(connection):
                     connection.transport.close()
             await asyncio.sleep(POLL_S)
 
@@ -140,22 +141,24 @@ def is_owed_an_answer(connection: Any) -> bool:
     return connection.cycle is not None and not connection.cycle.response_complete
 
 
-def is_silent(connection: Any) -> bool:
-    """Whether the last request is answered and not one byte of another has come, up to this moment."""
-    is_between_requests = (
-        connection.cycle is not None
-        and connection.cycle.response_complete
-        and connection.cycle.scope is connection.scope
-    )
-    return is_between_requests and unread_bytes(connection.transport) == 0
+def is_between_requests(connection: Any) -> bool:
+    """Whether the last request is answered and, as far as this process has read, no other has begun."""
+    cycle = connection.cycle
+    return cycle is not None and cycle.response_complete and cycle.scope is connection.scope
 
 
-def unread_bytes(transport: asyncio.Transport) -> int:
-    """What the kernel has received for this connection and nobody has read yet."""
+def end_unless_spoken_to(transport: asyncio.Transport) -> None:
+    """Close, unless the kernel holds a request that nobody has read yet.
+
+    The end is told to the client at once, here: closing takes the event loop a while, long enough for a request.
+    """
     descriptor = transport.get_extra_info("socket").fileno()
-    if descriptor < 0:
-        return 0
-    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+    with suppress(OSError), socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as connection:
+        with suppress(BlockingIOError):
+            if connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return
+        connection.shutdown(socket.SHUT_WR)
+    transport.close()
 
 
 def drop_new_handshakes(listener: socket.socket) -> None:

@@ -76,7 +76,7 @@ def _endpoint(network_id: str, address: str | None, aliases: Sequence[str]) -> d
 def _host_config(spec: ContainerSpec, network_id: str | None) -> dict[str, Any]:
     config: dict[str, Any] = {
         "CapDrop": ["ALL"],
-        "CapAdd": list(spec.cap_add),
+        "CapAdd": list(spec.cap_add) or None,
         "SecurityOpt": ["no-new-privileges:true"],
         "Privileged": False,
         "ReadonlyRootfs": spec.read_only,

@@ -401,7 +401,8 @@ class DockerEngine:
             return (("docker engine", False, str(error)),)
         return (
             ("docker engine", True, f"{info.version}, API {info.api_version}, {info.operating_system}"),
-            ("storage", True, f"{info.storage_driver} at {info.data_root}"),
+            ("storage", True, f"{info.storage_driver} at {info.data_root}, cgroup v{info.cgroup_version}"),
+            ("live restore", True, "on" if info.live_restore else "off: a restart of the engine stops all containers"),
             *(("engine warning", True, warning) for warning in info.warnings),
         )
 

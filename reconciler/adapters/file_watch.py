@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from watchdog.events import FileMovedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.events import DirCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.polling import PollingObserver
 
+POLICIES = "policies"
 SEEN_TYPES = frozenset({"created", "modified", "moved", "deleted", "closed"})
 
 
@@ -35,7 +36,10 @@ class FileWatch:
             return self._schedule(PollingObserver(timeout=1.0))
 
     def _schedule(self, observer: object) -> object:
-        handler = _Handler(self._manifest.name, self._changed)
+        def watch_policies(folder: Path) -> None:
+            observer.schedule(handler, str(folder))  # type: ignore[attr-defined]
+
+        handler = _Handler(self._manifest.name, self._changed, watch_policies)
         for folder in watched_folders(self._manifest):
             observer.schedule(handler, str(folder))  # type: ignore[attr-defined]
         observer.start()  # type: ignore[attr-defined]
@@ -52,24 +56,28 @@ def watched_folders(manifest: Path) -> tuple[Path, ...]:
     folder = manifest.parent
     found = [folder.resolve()]
     found += [link.parent.resolve() for link in (folder, *folder.parents) if link.is_symlink()]
-    policies = folder / "policies"
+    policies = folder / POLICIES
     if policies.is_dir():
         found.append(policies.resolve())
     return tuple(dict.fromkeys(found))
 
 
 class _Handler(FileSystemEventHandler):
-    def __init__(self, name: str, changed: Callable[[bool], None]) -> None:
+    def __init__(self, name: str, changed: Callable[[bool], None], watch: Callable[[Path], None]) -> None:
         self._name = name
         self._changed = changed
+        self._watch = watch
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type not in SEEN_TYPES:
             return
-        if isinstance(event, FileMovedEvent) and Path(str(event.dest_path)).name == self._name:
+        path, target = Path(str(event.src_path)), Path(str(event.dest_path or event.src_path))
+        if isinstance(event, DirCreatedEvent) and path.name == POLICIES:
+            self._watch(path)
+        if isinstance(event, FileMovedEvent) and target.name == self._name:
             self._changed(True)
-        elif self._matters(Path(str(event.src_path))):
+        elif self._matters(path) or self._matters(target):
             self._changed(False)
 
     def _matters(self, path: Path) -> bool:
-        return path.name == self._name or path.suffix in (".rego", ".env") or path.is_symlink()
+        return path.name in (self._name, POLICIES) or path.suffix in (".rego", ".env") or path.is_symlink()

@@ -70,8 +70,8 @@ class HistoryReader:
     """All segments in a directory as one log; needs no lock and may run beside the writer."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._live = directory / _LIVE
+        self.directory = directory.absolute()
+        self._live = self.directory / _LIVE
 
     def read(self, from_seq: int | None = None) -> Iterator[dict[str, Json]]:
         """Every record from `from_seq` on, oldest first, as lazily as they are asked for; odd lines come as odd."""
@@ -125,15 +125,15 @@ class HistoryReader:
     def _segments(self) -> Iterator[list[Segment]]:
         """Every segment, oldest first. The live one is opened at once: if it is rotated then, nothing is missed."""
         with translated(self._live), ExitStack() as stack:
-            segments: list[Segment] = []
+            live: int | None = None
             with suppress(FileNotFoundError):
                 live = open_regular(self._live, os.O_RDONLY)
                 stack.callback(os.close, live)
-                segments = [live]
             finished = self.finished()
-            if segments and finished and os.path.samestat(os.fstat(live), os.stat(finished[-1])):
-                segments = []
-            yield [*finished, *segments]
+            if live is None or any(os.path.samestat(os.fstat(live), os.stat(path)) for path in finished):
+                yield [*finished]
+            else:
+                yield [*finished, live]
 
 
 class HistoryFile(HistoryReader):

@@ -24,7 +24,7 @@ _SIZE = 2 ** (32 - 22)
 _BROADEST_ROUTE = 8
 _MEMORY = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB$", re.MULTILINE)
 _LEAF = re.compile(r"\|-- ([0-9.]+)$")
-_PREFIX = re.compile(r"/([0-9]+) \S+ (?!BROADCAST)\S+")
+_PREFIX = re.compile(r"^\s*/([0-9]+) ")
 
 
 class LocalHost:

@@ -241,6 +241,7 @@ def python_recipe(
 
 _OFFICIAL = {
     "nginx": Substitute.NGINX,
+    "library/nginx": Substitute.NGINX,
     "nginxinc/nginx-unprivileged": Substitute.NGINX,
     "openpolicyagent/opa": Substitute.OPA,
 }
@@ -249,14 +250,14 @@ _OFFICIAL = {
 def substitute_for(image: str) -> Substitute | None:
     """Which local build may stand in for an image that can be neither found nor pulled; None for all others.
 
-    Only the official names count, with any tag; a reference pinned by digest asks for those very bytes.
+    Only the official names count, with any tag, also through a mirror that keeps their paths (`mirror/library/nginx`);
+    a reference pinned by digest asks for those very bytes.
     """
     if "@" in image:
         return None
     repository = re.sub(r":[^:/]+$", "", image)
-    for prefix in ("docker.io/", "index.docker.io/", "library/"):
-        repository = repository.removeprefix(prefix)
-    return _OFFICIAL.get(repository)
+    mirrored = re.sub(r"^[^/]*[.:][^/]*/(?=.+/)", "", repository)
+    return _OFFICIAL.get(mirrored)
 
 
 def is_local_build(image: str) -> bool:

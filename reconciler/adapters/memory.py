@@ -175,6 +175,10 @@ class MemoryEngine:
         except EngineError as refused:
             return Result(Outcome.FAILED, str(refused))
 
+    def facts(self) -> tuple[tuple[str, bool, str], ...]:
+        """That this is no engine. Never raises."""
+        return (("engine", not self.is_down, "in memory"),)
+
     def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes]:
         """What was put into `Box.log`; following ends at its end. Raises EngineError."""
         self._ask()

@@ -38,7 +38,7 @@ class OpaPolicy:
         self,
         socket_for: Callable[[str], Path],
         token: Callable[[], str],
-        timeout_s: float = 5.0,
+        timeout_s: Callable[[], float] = lambda: 5.0,
         *,
         owner: tuple[int, int] | None = None,
         monotonic: Callable[[], float] = clock.monotonic,
@@ -66,7 +66,7 @@ class OpaPolicy:
     def ready(self, revision: str) -> tuple[bool, str]:
         """Whether every domain answers for `revision` and denies an empty question; else why not."""
         for domain in domains():
-            verdict = self._verdict(domain, {}, revision, min(self._timeout_s, _READY_TIMEOUT_S))
+            verdict = self._verdict(domain, {}, revision, min(self._timeout_s(), _READY_TIMEOUT_S))
             if not verdict.known:
                 return False, verdict.reason
             if verdict.allow:
@@ -75,7 +75,7 @@ class OpaPolicy:
 
     def evaluate(self, domain: str, question: Mapping[str, Json], revision: str) -> Verdict:
         """Its answer; `known` false for whatever is not exactly an answer. Never raises."""
-        return self._verdict(domain, question, revision, self._timeout_s)
+        return self._verdict(domain, question, revision, self._timeout_s())
 
     def _verdict(self, domain: str, question: Mapping[str, Json], revision: str, timeout_s: float) -> Verdict:
         """The answer to `question`, recognisable by its digest, which OPA sends back."""

@@ -70,7 +70,7 @@ class StateDir:
     """One state directory, ours alone while its lock is held; raises StateError and nothing else of its own."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
         self._root = -1
 
     def open(self) -> StateDir:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -84,6 +85,13 @@ class ObservedContainer:
     def is_running(self) -> bool:
         """The main process runs and is not frozen."""
         return self.status is Status.RUNNING
+
+    def uptime_s(self, now: float) -> float:
+        """Seconds since it was last started; 0.0 where that is not known. `now` is seconds since the epoch."""
+        try:
+            return max(0.0, now - datetime.fromisoformat(self.started_at).timestamp())
+        except ValueError:
+            return 0.0
 
     @property
     def has_run(self) -> bool:
@@ -170,12 +178,14 @@ class ObservedProxy:
 class PolicyHealth:
     """Whether an OPA answers for its policy revision; `detail` says why not.
 
-    `has_failed`: it ran and stopped by itself, so its policies (or its image) will not do.
+    `has_failed`: it ran and stopped by itself, so its policies (or its image) will not do. `is_stuck`: it has
+    run for long and still does not answer, as when its socket or its token was taken away.
     """
 
     ready: bool
     detail: str = ""
     has_failed: bool = False
+    is_stuck: bool = False
 
 
 _NOT_ASKED = PolicyHealth(False, "not asked yet")

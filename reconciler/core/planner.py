@@ -168,6 +168,9 @@ class _Draft:
             return None
         keep = right[-1]
         health = self.observed.policy(target.revision)
+        if health.is_stuck:
+            self.remove(keep, f"runs but does not answer: {health.detail}", 1.0)
+            return keep.id
         if not keep.is_running and keep.status not in BEING_HEALED:
             prepared = self.add(PreparePolicy(target.revision), POLICY, f"is {keep.status}")
             started = self.add(StartContainer(keep.id), POLICY, _why_down(keep), *written, prepared)

@@ -1,4 +1,4 @@
-"""The Compose file of the stack, and the labels by which Compose knows our containers (docs/adr/0006-compose-interop.md).
+"""The stack as a Compose file, and the labels by which Compose knows our containers (docs/adr/0006-compose-interop.md).
 
 One value, the service as Compose holds it, becomes both the text and the hash, so the two cannot differ. Everything is
 in the long form and fully resolved; nothing of it is left to Compose's defaults.
@@ -192,13 +192,13 @@ def _mount(mount: Mount) -> Mapping[str, Value]:
 def _healthcheck(check: HealthCheck | None) -> Mapping[str, Value] | None:
     if check is None or not check.test:
         return None
-    start: dict[str, Value] = {"start_period": go_duration(check.start_period_s)} if check.start_period_s else {}
-    return {
+    fields: dict[str, Value] = {
         "test": check.test,
         "timeout": go_duration(check.timeout_s),
         "interval": go_duration(check.interval_s),
         "retries": check.retries,
-    } | start
+    }
+    return fields | ({"start_period": go_duration(check.start_period_s)} if check.start_period_s else {})
 
 
 def _placed(service: Mapping[str, Value], working_dir: str | None) -> Mapping[str, Value]:

@@ -10,10 +10,11 @@ import hashlib
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TypeAlias
 
 Version: TypeAlias = tuple[int, int, int]
-Value: TypeAlias = "None | bool | int | float | str | Sequence[Value] | Mapping[str, Value]"
+Value: TypeAlias = "bool | int | float | str | Sequence[Value] | Mapping[str, Value] | None"
 
 NEWEST_CHECKED: Version = (2, 40, 3)
 OLDEST_CHECKED: Version = (2, 26, 1)
@@ -79,8 +80,7 @@ def go_float32(value: float) -> str:
     nearest = struct.unpack("f", struct.pack("f", value))[0]
     digits = next(text for text in (f"{nearest:.{n}g}" for n in range(1, 10)) if _is_same_float32(text, nearest))
     if 1e-6 <= abs(nearest) < 1e21:
-        fixed = f"{float(digits):.15f}".rstrip("0").rstrip(".")
-        return fixed or "0"
+        return f"{Decimal(digits):f}"
     return re.sub(r"e([+-])0(\d)$", r"e\1\2", digits)
 
 

@@ -26,6 +26,7 @@ from reconciler.core.errors import HistoryError
 
 DOMAIN = b"swiftdeploy-history-v1\0"
 MAX_LINE_BYTES = 65_536
+MAX_IDLE_CYCLES = 60  # a quarter of an hour at the usual interval: what a kill can make us forget
 MEASURED = ("req_per_sec", "p99_latency", "error_rate")
 GUIDE_FIELDS = ("timestamp", "mode", *MEASURED, "policy")
 RESERVED = frozenset({"hash", "prev", "seq", "odd"})
@@ -274,8 +275,10 @@ class IdleRun:
         return IdleRun(1, str(cycle["timestamp"]), cycle, _widened({}, cycle))
 
     def fits(self, cycle: Mapping[str, Json]) -> bool:
-        """Whether the merged record would still tell the truth about this cycle."""
-        return all(self.latest.get(name) == cycle.get(name) for name in ("mode", "policy", "revision", "phase"))
+        """Whether the merged record would still tell the truth about this cycle, and is not too long in coming."""
+        return self.count < MAX_IDLE_CYCLES and all(
+            self.latest.get(name) == cycle.get(name) for name in ("mode", "policy", "revision", "phase")
+        )
 
     def add(self, cycle: Mapping[str, Json]) -> IdleRun:
         return replace(self, count=self.count + 1, latest=cycle, ranges=_widened(self.ranges, cycle))

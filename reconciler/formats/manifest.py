@@ -15,11 +15,12 @@ from typing import Any, TypeAlias
 
 from reconciler.core.desired import DesiredState, Json, Network, Nginx, Opa
 from reconciler.core.errors import ManifestError, Problem
-from reconciler.formats import compose_keys, later, spellings, structure, yaml_strict
+from reconciler.formats import compose_keys, known_keys, later, spellings, structure, yaml_strict
 from reconciler.formats.findings import Findings
 from reconciler.formats.mounts import Surroundings
-from reconciler.formats.service import Context, duration, read_service
-from reconciler.formats.structure import schema
+from reconciler.formats.quantities import duration
+from reconciler.formats.schema import part, schema
+from reconciler.formats.service import Context, read_service
 from reconciler.formats.yaml_strict import Node
 
 __all__ = ["EnvFiles", "Reading", "parse", "read", "schema"]
@@ -94,7 +95,7 @@ def _normalised(root: Node, findings: Findings) -> bool:
         compose_keys.check(service, findings)
     compose_keys.check_volumes(root, findings)
     later.refuse(root, findings)
-    structure.drop_unknown_keys(root, structure.part(), findings)
+    known_keys.drop_unknown(root, part(), findings)
     structure.check(root, findings)
     return True
 
@@ -191,7 +192,7 @@ def _limits(root: Node) -> dict[str, dict[str, Json]]:
     policy = root.at("policy")
     limits: dict[str, dict[str, Json]] = {}
     for domain in ("infrastructure", "canary"):
-        known = structure.part("$defs", domain)["properties"]
+        known = part("$defs", domain)["properties"]
         limits[domain] = {key: each["default"] for key, each in known.items() if "default" in each}
     for domain, node in policy.mapping.items() if policy else ():
         given = node.plain()

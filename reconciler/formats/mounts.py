@@ -1,7 +1,8 @@
 """What a service may see of the host: named volumes, and folders below the manifest's own.
 
 A bind's source is made absolute where that folder is known as a whole path, else it stays relative to it
-(`./config`). What lies outside only passes when the host's allow list names it or a folder above it. What decides or records is never handed to a service.
+(`./config`). What lies outside only passes when the host's allow list names it or a folder above it. What decides
+or records is never handed to a service.
 """
 
 from __future__ import annotations

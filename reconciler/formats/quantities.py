@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from reconciler.formats.findings import Findings
+from reconciler.formats.yaml_strict import Node
+
+SHORTEST_S = 0.001
+LONGEST_S = 30 * 86_400.0
 _SECONDS = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("1e-3"), "us": Decimal("1e-6")}
 _BYTES = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2**30, "gb": 2**30}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|m|s)")
@@ -18,6 +23,16 @@ def seconds(value: object) -> float | None:
     if not isinstance(value, str) or not re.fullmatch(rf"(?:{_PART.pattern})+", value):
         return None
     return float(sum(Decimal(number) * _SECONDS[unit] for number, unit in _PART.findall(value)))
+
+
+def duration(node: Node, findings: Findings, *, least: float = SHORTEST_S) -> float:
+    """Seconds; what is too short or too long becomes a problem."""
+    value = seconds(node.value)
+    if value is None or not least <= value <= LONGEST_S:
+        low = "0s" if least == 0 else "1ms"
+        findings.problem(node, f"{node.path} is {node.text}. Use a time from {low} to 720h.")
+        return least
+    return value
 
 
 def size(value: object) -> int | None:

@@ -7,25 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.desired import (
-    HealthCheck,
-    Metrics,
-    Mode,
-    Resources,
-    RolloutSpec,
-    Route,
-    Service,
-    Step,
-    Strategy,
-)
+from reconciler.core.desired import Mode, Resources, Service
 from reconciler.formats import env_file
 from reconciler.formats.findings import Findings, shown, shown_text
 from reconciler.formats.mounts import Surroundings, check_targets, read_mounts, read_tmpfs
-from reconciler.formats.quantities import seconds, size
+from reconciler.formats.quantities import duration, size
+from reconciler.formats.traffic import read_healthcheck, read_metrics, read_rollout, read_route
 from reconciler.formats.yaml_strict import Node
 
-SHORTEST_S = 0.001
-LONGEST_S = 30 * 86_400.0
 MOST_ENVIRONMENT = 128 * 1024
 OURS = ("MODE", "APP_VERSION", "APP_PORT")
 OUR_LABELS = ("io.swiftdeploy.", "com.docker.compose.")
@@ -61,7 +50,7 @@ def read_service(name: str, node: Node, context: Context) -> Service:
     if (replicas := node.at("deploy", "replicas")) is not None:
         given["replicas"] = replicas.value
     port = _port(node)
-    route = _route(node)
+    route = read_route(node)
     given |= _mounts(node, context)
     service = Service(
         name=name,
@@ -71,25 +60,15 @@ def read_service(name: str, node: Node, context: Context) -> Service:
         environment=_environment(node, context),
         labels=_labels(node.at("labels"), findings),
         log_volume=_text(node, "log_volume") or f"{context.around.project}-logs",
-        healthcheck=_healthcheck(node, port, findings),
+        healthcheck=read_healthcheck(node, port, findings),
         resources=_resources(node, findings),
         cap_add=tuple(sorted({str(item.value) for item in _items(node.at("cap_add"))})),
-        rollout=_rollout(node, route, findings),
-        metrics=_metrics(node),
+        rollout=read_rollout(node, route, findings),
+        metrics=read_metrics(node),
         **given,
     )
     _check(service, node, findings)
     return service
-
-
-def duration(node: Node, findings: Findings, *, least: float = SHORTEST_S) -> float:
-    """Seconds; what is too short or too long becomes a problem."""
-    value = seconds(node.value)
-    if value is None or not least <= value <= LONGEST_S:
-        low = "0s" if least == 0 else "1ms"
-        findings.problem(node, f"{node.path} is {node.text}. Use a time from {low} to 720h.")
-        return least
-    return value
 
 
 def _items(node: Node | None) -> list[Node]:
@@ -218,118 +197,6 @@ def _resources(node: Node, findings: Findings) -> Resources:
     if (pids := limits.at("pids")) is not None:
         given["pids"] = pids.value
     return Resources(**given)
-
-
-# --- how it is reached and judged
-
-
-def _route(node: Node) -> Route | None:
-    route = node.at("route")
-    if route is None:
-        return Route()
-    if route.value is False:
-        return None
-    return Route(**{key: value.value for key, value in route.mapping.items()})  # type: ignore[arg-type]
-
-
-def _healthcheck(node: Node, port: int | None, findings: Findings) -> HealthCheck | None:
-    check = node.at("healthcheck")
-    if check is None:
-        return HealthCheck() if port is not None else None
-    given: dict[str, Any] = {}
-    path, test, disable = check.at("path"), check.at("test"), check.at("disable")
-    words = _test(test, findings) if test is not None else None
-    if (disable is not None and disable.value is True) or (words is not None and words[0] == "NONE"):
-        return None
-    if words is not None:
-        given |= {"test": words, "path": None}
-    if path is not None:
-        given["path"] = path.value
-    elif port is None:
-        given["path"] = None
-    if port is None and path is not None:
-        findings.problem(path, f"{path.path} needs a port to be asked on. Add port, or use test.")
-    if (retries := check.at("retries")) is not None:
-        given["retries"] = retries.value
-    for key, least in (("interval", SHORTEST_S), ("timeout", SHORTEST_S), ("start_period", 0.0)):
-        if (value := check.at(key)) is not None:
-            given[f"{key}_s"] = duration(value, findings, least=least)
-    return HealthCheck(**given)
-
-
-def _test(node: Node, findings: Findings) -> tuple[str, ...]:
-    if not node.items:
-        return ("CMD-SHELL", str(node.value))
-    words = tuple(item.text for item in node.items)
-    if words[0] not in ("CMD", "CMD-SHELL", "NONE") or (len(words) == 1) != (words[0] == "NONE"):
-        findings.problem(node, f"{node.path} cannot be run. Use [CMD, program, …], [CMD-SHELL, line] or [NONE].")
-    return words
-
-
-_ROLLOUT_TIMES = {
-    "max_wait": SHORTEST_S,
-    "drain": 0.0,
-    "watch": 0.0,
-    "health_deadline": SHORTEST_S,
-    "unknown_budget": 0.0,
-}
-
-
-def _rollout(node: Node, route: Route | None, findings: Findings) -> RolloutSpec:
-    rollout = node.at("rollout") or Node({}, node.line, node.column, path=f"{node.path}.rollout")
-    given: dict[str, Any] = {}
-    for key in ("min_requests", "on_timeout", "promotion"):
-        if (value := rollout.at(key)) is not None:
-            given[key] = value.value
-    for key, least in _ROLLOUT_TIMES.items():
-        if (value := rollout.at(key)) is not None:
-            given[f"{key}_s"] = duration(value, findings, least=least)
-    if (probe := rollout.at("probe", "path")) is not None:
-        given["probe_path"] = probe.value
-    if (rate := rollout.at("probe", "rate")) is not None:
-        given["probe_rate_per_s"] = float(str(rate.value))
-    if (steps := rollout.at("steps")) is not None:
-        given["steps"] = _steps(steps, findings)
-    given["strategy"] = _strategy(rollout, route, findings)
-    return RolloutSpec(**given)
-
-
-def _steps(node: Node, findings: Findings) -> tuple[Step, ...]:
-    steps: list[Step] = []
-    for item in node.items:
-        weight, time = item.at("weight"), item.at("duration")
-        if weight is None or not isinstance(weight.value, int):
-            continue
-        if steps and weight.value <= steps[-1].weight_pct:
-            findings.problem(
-                weight,
-                f"{weight.path} is {weight.value}, not above the step before it ({steps[-1].weight_pct}). "
-                "Let the weights rise.",
-            )
-        steps.append(Step(weight.value, duration(time, findings, least=0.0) if time else 60.0))
-    return tuple(steps)
-
-
-def _strategy(rollout: Node, route: Route | None, findings: Findings) -> Strategy:
-    node = rollout.at("strategy")
-    if node is None:
-        return Strategy.CANARY if route is not None else Strategy.ROLLING
-    strategy = Strategy(str(node.value))
-    if route is None and strategy in (Strategy.CANARY, Strategy.BLUE_GREEN):
-        findings.problem(node, f"{node.path} is {strategy}, which needs a route. Add one, or use rolling or recreate.")
-    if strategy is Strategy.BLUE_GREEN and rollout.at("probe") is None:
-        findings.problem(node, f"{node.path} is blue_green, which needs requests of ours. Add probe: {{path: /}}.")
-    return strategy
-
-
-def _metrics(node: Node) -> Metrics:
-    metrics = node.at("metrics")
-    if metrics is None:
-        return Metrics()
-    given = {key: value.value for key in ("provider", "path") if (value := metrics.at(key)) is not None}
-    names = metrics.at("names")
-    pairs = sorted((key, str(value.value)) for key, value in names.mapping.items()) if names else []
-    return Metrics(**given, names=tuple(pairs))  # type: ignore[arg-type]
 
 
 def _check(service: Service, node: Node, findings: Findings) -> None:

@@ -59,12 +59,11 @@ def set_scalar(text: bytes, path: Sequence[str | int], value: Value, *, file: st
     """
     root = yaml_strict.load(text, file)
     where = ".".join(map(str, path))
-    parent = _at(root, path[:-1])
+    parent, node = _at(root, path[:-1]), _at(root, path)
     characters = text.decode("utf-8")
     if parent is None or not path:
         raise Refused(f"{file} has no place for {shown_text(where)}. Write it by hand.")
-    node = _at(root, path)
-    if node is None and isinstance(path[-1], str):
+    if node is None and isinstance(path[-1], str) and isinstance(parent.value, dict):
         changed = _inserted(characters, parent, path[-1], written(value), ())
     elif node is not None and not isinstance(node.value, (dict, list)):
         changed = _replaced(characters, node, value)

@@ -85,10 +85,7 @@ class Operations:
 
     def _status(self, request: Request) -> Events:
         loop = self._open_loop()
-        if loop.turns_itself:
-            cycle = loop.latest
-        else:
-            cycle = look(loop.ports, loop.setting, loop.memory, _trigger(request))
+        cycle = loop.latest if loop.turns_itself else look(loop.ports, loop.setting, loop.memory, _trigger(request))
         daemon: Json = None
         if self._place.daemon_since:
             daemon = {"pid": os.getpid(), "version": __version__, "since": self._place.daemon_since}
@@ -135,6 +132,8 @@ class Operations:
             result = loop.ports.files.apply(WriteFile(path, text))
             if result.outcome is not Outcome.OK:
                 raise StateError(f"{path}: {result.detail}")
+        for target in view.policies:
+            loop.ports.policy.prepare(target.revision)
         paths: list[Json] = list(sorted(files))
         yield end(Exit.OK, value={"files": paths, "directory": str(self._place.rendered)})
 
@@ -264,13 +263,15 @@ class Operations:
     def _teardown(self, request: Request) -> Events:
         loop = self._open_loop()
         trigger = _trigger(request)
-        began = loop.ports.clock.monotonic()
+        began, said = loop.ports.clock.monotonic(), set[str]()
         for cycle in loop.follow(trigger, Teardown(volumes=request.args.get("volumes") is True)):
             if cycle is None:
                 yield TICK
                 continue
             for news in _news(cycle):
-                yield line(news)
+                if news not in said and "torn down" not in news:
+                    said.add(news)
+                    yield line(news)
             if cycle.rollout.torn_down and not cycle.plan and not cycle.errors:
                 break
             if loop.ports.clock.monotonic() - began > 120:

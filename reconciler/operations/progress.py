@@ -60,7 +60,8 @@ class Progress:
             if verdict.domain == "admission" and not verdict.allow:
                 code = Exit.DENIED if verdict.known else Exit.POLICY_FAILED
                 return Failure(code, f"{'DENIED' if verdict.known else 'Policy engine failed'}: {verdict.reason}")
-        if self.gave_up and _is_in_force(cycle) and not any(s.phase is Phase.ROLLING_BACK for s in cycle.rollout.services.values()):
+        phases = {state.phase for state in cycle.rollout.services.values()}
+        if self.gave_up and _is_in_force(cycle) and Phase.ROLLING_BACK not in phases:
             kept = any(state.stable for state in cycle.rollout.services.values())
             goes_on = " What ran before goes on serving." if kept else " Nothing is left running of it."
             return Failure(Exit.UNHEALTHY, f"Health check failed: {self.gave_up}.{goes_on}")

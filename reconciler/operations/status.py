@@ -56,13 +56,14 @@ def _services(cycle: Cycle) -> list[Json]:
 def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> Json:
     wanted = cycle.desired.service(state.service) if cycle.desired else None
     stable = of_release(observed, state.service, state.serving, state.stable or state.candidate)
-    reason = next((d.reason for d in cycle.decisions if d.service == state.service and d.reason), state.reason)
+    said = next((d.reason for d in cycle.decisions if d.service == state.service), "")
+    reason = said or ("" if state.phase is Phase.STABLE else state.reason)
     release = state.stable or state.candidate
     return {
         "name": state.service,
         "mode": _mode(release, wanted),
         "phase": state.phase.value,
-        "reason": "" if state.phase is Phase.STABLE and reason == state.reason else reason,
+        "reason": reason,
         "revision": release.revision if release else "",
         "image": wanted.image if wanted else "",
         "version": wanted.version if wanted else "",

@@ -94,6 +94,12 @@ def test_a_free_subnet_is_in_nobodys_way(tmp_path: Path) -> None:
     assert found == ("10.213.16.0/22", "10.213.19.0/24")
 
 
+def test_the_branches_of_the_routing_tree_are_no_routes(tmp_path: Path) -> None:
+    branches = "     |-- 10.213.0.5\n        /32 host LOCAL\n     +-- 127.0.0.0/8 2 0 2\n     +-- 10.213.0.0/16 2 0 2\n"
+    host = LocalHost("/", proc=proc(tmp_path, trie=branches))
+    assert host.free_subnet([]) == ("10.213.4.0/22", "10.213.7.0/24")
+
+
 def test_what_docker_may_use_is_a_part_that_leaves_room_for_ours(tmp_path: Path) -> None:
     found = LocalHost("/", proc=proc(tmp_path, trie="")).free_subnet([])
     assert found is not None

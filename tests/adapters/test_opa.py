@@ -76,7 +76,7 @@ class Engine:
         for name, text in self.files.items():
             (self.policies / name).parent.mkdir(parents=True, exist_ok=True)
             (self.policies / name).write_text(text)
-        self.port = opa.OpaPolicy(self.socket_for, self.token, timeout_s=5.0)
+        self.port = opa.OpaPolicy(self.socket_for, self.token, timeout_s=lambda: 5.0)
         assert self.port.prepare(self.revision).outcome is Outcome.OK
         self.process = self.start()
 
@@ -419,14 +419,12 @@ def test_a_stopped_opa_is_late_and_no_later_than_the_deadline(binary: str) -> No
     with engine(binary, desired()) as started:
         started.wait()
         started.process.send_signal(signal.SIGSTOP)
-        port = opa.OpaPolicy(started.socket_for, started.token, timeout_s=0.3)
         before = time.monotonic()
-        verdict = port.evaluate("infrastructure", ROOM, started.revision)
-        assert time.monotonic() - before < 2
+        verdict = opa.OpaPolicy(started.socket_for, started.token, 0.3).evaluate("canary", {}, started.revision)
         assert (verdict.known, verdict.reason) == (False, "OPA did not answer within 0.3 s")
-        before = time.monotonic()
-        assert started.port.ready(started.revision) == (False, "OPA did not answer within 1 s")
-        assert time.monotonic() - before < 2.5
+        patient = opa.OpaPolicy(started.socket_for, started.token, 60.0)
+        assert patient.ready(started.revision) == (False, "OPA did not answer within 1 s")
+        assert time.monotonic() - before < 10
 
 
 @contextlib.contextmanager
@@ -448,7 +446,7 @@ def impostor(talk: Callable[[socket.socket], None]) -> Iterator[opa.OpaPolicy]:
 
         threading.Thread(target=serve, daemon=True).start()
         try:
-            yield opa.OpaPolicy(lambda _: path, lambda: "t", timeout_s=0.5)
+            yield opa.OpaPolicy(lambda _: path, lambda: "t", timeout_s=lambda: 0.5)
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+PROGRAM = [
+    sys.executable,
+    "-c",
+    "import signal, sys; sys.argv[0] = 'swiftdeploy'\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it\n"
+    "from reconciler.cli.main import main; sys.exit(main())",
+]
+"""The command line, for a process of its own; words follow."""
 
 
 def status_of_one_service() -> dict[str, Any]:

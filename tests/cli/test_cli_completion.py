@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import re
+import select
 import shutil
+import struct
 import subprocess
-from contextlib import suppress
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,43 +87,60 @@ def test_bash_completes_as_people_use_it(tmp_path: Path) -> None:
     """An interactive shell, a typed line, the Tab key."""
     script = tmp_path / "completion.bash"
     script.write_text(bash_script("swiftdeploy"))
-    keys = f"PS1='$ '; source {script}; swiftdeploy() {{ echo \"<$*>\"; }}\nswiftdeploy prom\tcan\t\nexit\n"
+    with shell(["bash", "--norc", "-i"]) as bash:
+        bash.type(f"PS1='$ '; source {script}; swiftdeploy() {{ echo \"<$*>\"; }}; echo rea''dy\n")
+        bash.wait_for("ready")
+        bash.type("swiftdeploy prom\tcan\t\n")
+        bash.wait_for("<promote canary>")
+
+
+class Shell:
+    """A shell on a terminal of its own."""
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        self.shown = ""
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def wait_for(self, text: str, limit_s: float = 30.0) -> None:
+        """Until `text` was shown; backspaces and escape sequences do not count."""
+        deadline = time.monotonic() + limit_s
+        while text not in self.shown:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.shown!r}"
+            if select.select([self._master], [], [], 0.1)[0]:
+                chunk = os.read(self._master, 65536).decode("utf-8", "replace")
+                self.shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\x07]", "", self.shown + chunk)
+
+
+@contextmanager
+def shell(command: list[str]) -> Iterator[Shell]:
     master, slave = pty.openpty()
-    shell = subprocess.Popen(["bash", "--norc", "-i"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 100, 200, 0, 0))
+    environment = {**os.environ, "TERM": "xterm", "HISTFILE": ""}
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=environment
+    )
     os.close(slave)
-    os.write(master, keys.encode())
-    shown = ""
-    with suppress(OSError):
-        while chunk := os.read(master, 4096):
-            shown += chunk.decode()
-    os.close(master)
-    assert shell.wait(20) == 0
-    assert "<promote canary>" in shown
+    try:
+        yield Shell(master)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
 
 
-def in_zsh(folder: Path, line: str) -> str:
-    """What zsh offers for `line`: its completion system is run in a pseudo-terminal, as it insists on."""
+@contextmanager
+def zsh_with_completion(folder: Path) -> Iterator[Shell]:
     (folder / "_swiftdeploy").write_text(zsh_script("swiftdeploy"))
-    driver = f"""
-zmodload zsh/zpty
-zpty z zsh -f -i
-zpty -w z "PS1='>'; fpath=({folder} \\$fpath); autoload -Uz compinit; compinit -u -d {folder}/dump"
-zpty -w z "bindkey '^I' complete-word"
-zpty -w z "cd {folder}; zstyle ':completion:*' list-colors ''; setopt listpacked; LISTMAX=1000; COLUMNS=200; LINES=100"
-sleep 0.7
-zpty -w z "echo READY"
-sleep 0.3
-zpty -rt z junk; while zpty -rt z junk; do :; done
-zpty -wn z "{line}"$'\\t'
-sleep 1
-zpty -wn z $'\\t'
-sleep 0.5
-out=""; while zpty -rt z chunk; do out+="$chunk"; done
-print -r -- "$out"
-zpty -d z
-"""
-    done = subprocess.run(["zsh", "-f", "-c", driver], capture_output=True, text=True, check=False, timeout=60)
-    return done.stdout
+    with shell(["zsh", "-f", "-i"]) as zsh:
+        zsh.type(
+            f"cd {folder}; PS1='> '; fpath=({folder} $fpath); autoload -Uz compinit; compinit -u -d {folder}/dump; "
+            "bindkey '^I' complete-word; LISTMAX=1000; swiftdeploy() { print -r -- \"<$*>\" }; echo rea''dy\n"
+        )
+        zsh.wait_for("ready")
+        yield zsh
 
 
 @needs_zsh
@@ -128,24 +152,25 @@ def test_zsh_takes_the_script() -> None:
 
 @needs_zsh
 def test_zsh_offers_verbs_with_their_summaries(tmp_path: Path) -> None:
-    offered = in_zsh(tmp_path, "swiftdeploy ")
-    for verb in VERBS:
-        assert verb.name in offered
-    assert "check the manifest and this host" in offered
+    with zsh_with_completion(tmp_path) as zsh:
+        zsh.type("swiftdeploy \t")
+        for verb in VERBS:
+            zsh.wait_for(f"{verb.name} ")
+        zsh.wait_for("check the manifest and this host")
 
 
 @needs_zsh
-@pytest.mark.parametrize(
-    ("line", "completed"),
-    [
-        ("swiftdeploy prom", "promote"),
-        ("swiftdeploy promote can", "canary"),
-        ("swiftdeploy -o json promote sta", "stable"),
-        ("swiftdeploy status --on", "--once"),
-        ("swiftdeploy status -o js", "json"),
-        ("swiftdeploy validate --file man", "manifest.yaml"),
-    ],
-)
-def test_zsh_completes(tmp_path: Path, line: str, completed: str) -> None:
+def test_zsh_completes(tmp_path: Path) -> None:
     (tmp_path / "manifest.yaml").write_text("")
-    assert completed in in_zsh(tmp_path, line).replace("\x08", "").replace("\r", "")
+    with zsh_with_completion(tmp_path) as zsh:
+        for typed, completed in (
+            ("prom", "promote"),
+            ("promote can", "promote canary"),
+            ("-o json promote sta", "-o json promote stable"),
+            ("status --on", "status --once"),
+            ("status -o js", "status -o json"),
+            ("validate --file man", "validate --file manifest.yaml"),
+            ("--state-dir /tmp rec", "--state-dir /tmp reconcile"),
+        ):
+            zsh.type(f"swiftdeploy {typed}\t\n")
+            zsh.wait_for(f"<{completed}>")

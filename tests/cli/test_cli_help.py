@@ -175,3 +175,15 @@ def test_asking_a_daemon_loads_no_library(daemon: Any, operations: Any, status: 
     operations.answers["status"] = [{"event": "end", "exit": 0, "text": "", "value": status}]
     loaded = _loaded(state_dir, "status", "--state-dir", str(state_dir))
     assert not loaded & {*HEAVY, "reconciler.wiring", "asyncio"}
+
+
+def test_the_page_about_it_names_every_verb_option_and_exit_code() -> None:
+    from reconciler.cli.help import EXIT_CODES
+
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    for verb in VERBS:
+        assert f"`{verb.name}" in page
+        for option in verb.options:
+            assert any(flag in page for flag in option.flags), f"{verb.name} {option.flags}"
+    for code, _ in EXIT_CODES:
+        assert f"\n| {code} |" in page

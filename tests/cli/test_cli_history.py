@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_samples import PROGRAM
 
 from reconciler.adapters.history_file import HistoryFile
 from reconciler.cli.history_view import record_line
@@ -143,11 +143,8 @@ def test_no_history_yet(run: Any, state_dir: Path) -> None:
 
 def test_follow_shows_what_is_there_and_what_comes(log: HistoryFile, state_dir: Path) -> None:
     log.append(_cycle(1))
-    code = "import sys; sys.argv[0] = 'swiftdeploy'; from reconciler.cli.main import main; sys.exit(main())"
     words = ["history", "-f", "-n", "1", "--state-dir", str(state_dir)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert "cycle 1 " in process.stdout.readline()
     for number in (2, 3):

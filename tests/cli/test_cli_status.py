@@ -12,7 +12,6 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_samples import container, service
+from cli_samples import PROGRAM, container, service
 
 from reconciler.cli.status_view import status_lines
 from reconciler.cli.terminal import Paint, width
@@ -202,9 +201,8 @@ class Terminal:
         self.master, self._slave = pty.openpty()
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self._slave)
-        code = "import sys; sys.argv[0] = 'swiftdeploy'; from reconciler.cli.main import main; sys.exit(main())"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *words],
+            [*PROGRAM, *words],
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_samples import PROGRAM
 
 from reconciler.core.errors import EngineError, ManifestError, PolicyError, Problem, RenderError
 from reconciler.operations import Request
@@ -34,9 +35,8 @@ HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202egnp\x08\r"
 
 def command(*words: str, **options: Any) -> subprocess.Popen[str]:
     """A command in a process of its own."""
-    code = "import sys; sys.argv[0] = 'swiftdeploy'; from reconciler.cli.main import main; sys.exit(main())"
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.Popen([sys.executable, "-c", code, *words], text=True, **streams)
+    return subprocess.Popen([*PROGRAM, *words], text=True, **streams)
 
 
 # --- deploy ------------------------------------------------------------------------------------------------------

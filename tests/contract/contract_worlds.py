@@ -289,6 +289,7 @@ def import_busybox(client: docker.APIClient, work: Path) -> str:
         (work / "root/bin" / applet).symlink_to("busybox")
     for folder in ("tmp", "etc", "proc", "sys", "dev"):
         (work / "root" / folder).mkdir(exist_ok=True)
+    (work / "root/tmp").chmod(0o1777)  # a tmpfs takes the mode of what it covers
     subprocess.run(("tar", "-C", "root", "-cf", "root.tar", "."), **run)  # type: ignore[call-overload]
     with (work / "root.tar").open("rb") as root:
         client.import_image_from_data(root, repository=TEST_IMAGE)  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Iterator
 
 import docker
 import pytest
@@ -29,14 +28,13 @@ from reconciler.core.plan import (
 )
 
 pytestmark = pytest.mark.engine
+on_docker = pytest.mark.parametrize("stage", ["docker"], indirect=True)
 
 
 @pytest.fixture
-def docker_stage(stage: Stage) -> Iterator[Stage]:
-    if not isinstance(stage.world, DockerWorld):
-        pytest.skip("only a real engine can show this")
+def docker_stage(stage: Stage) -> Stage:
     stage.must(stage.ensure_network())
-    yield stage
+    return stage
 
 
 def client_of(stage: Stage) -> docker.APIClient:
@@ -47,6 +45,7 @@ def client_of(stage: Stage) -> docker.APIClient:
 # ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@on_docker
 def test_a_missing_directory_is_refused_and_not_created(docker_stage: Stage) -> None:
     missing = f"/tmp/{docker_stage.world.project}/none"
     mount = Mount("bind", missing, "/data", read_only=True)
@@ -56,6 +55,7 @@ def test_a_missing_directory_is_refused_and_not_created(docker_stage: Stage) -> 
     assert not os.path.exists(missing)
 
 
+@on_docker
 def test_a_port_that_a_process_holds_is_named(docker_stage: Stage, free_port: int) -> None:
     assert can_bind(free_port)
     with socket.socket() as server:
@@ -88,6 +88,7 @@ def test_a_port_with_connections_that_are_over_is_free(free_port: int) -> None:
 # ── what a container gets ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@on_docker
 def test_a_container_is_as_hardened_as_asked(docker_stage: Stage, free_port: int) -> None:
     volume = docker_stage.name("data")
     docker_stage.must(EnsureVolume(volume, ((f"{LABEL}project", docker_stage.world.project),)))
@@ -111,7 +112,7 @@ def test_a_container_is_as_hardened_as_asked(docker_stage: Stage, free_port: int
     seen = client_of(docker_stage).inspect_container(docker_stage.name("a"))
     host, config = seen["HostConfig"], seen["Config"]
     assert host["CapDrop"] == ["ALL"]
-    assert host["CapAdd"] is None
+    assert not host["CapAdd"]
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
     assert (host["Privileged"], host["ReadonlyRootfs"], host["Init"]) == (False, True, True)
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (64 << 20, 500_000_000, 50)
@@ -130,6 +131,7 @@ def test_a_container_is_as_hardened_as_asked(docker_stage: Stage, free_port: int
     docker_stage.until(lambda: docker_stage.container("a").docker_health == "healthy")
 
 
+@on_docker
 def test_inside_nothing_can_be_written_but_what_was_given(docker_stage: Stage) -> None:
     script = "touch /x; touch /tmp/y && echo tmp; grep -c . /proc/self/status >/dev/null; cat /proc/self/status"
     spec = docker_stage.spec(command=("sh", "-c", script), tmpfs=("/tmp",), network=None, user="10001:10001")
@@ -144,6 +146,7 @@ def test_inside_nothing_can_be_written_but_what_was_given(docker_stage: Stage) -
     assert "NoNewPrivs:\t1" in said
 
 
+@on_docker
 def test_two_networks_of_one_name_do_not_keep_a_container_from_starting_again(docker_stage: Stage) -> None:
     docker_stage.must(docker_stage.creation("a", address=docker_stage.address(20)))
     docker_stage.world.add_network(docker_stage.ensure_network())
@@ -154,6 +157,7 @@ def test_two_networks_of_one_name_do_not_keep_a_container_from_starting_again(do
     assert docker_stage.container("a").address == docker_stage.address(20)
 
 
+@on_docker
 def test_the_stop_signal_comes_first_and_the_kill_after_the_grace(docker_stage: Stage) -> None:
     deaf = docker_stage.spec(command=("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"))
     docker_stage.must(docker_stage.creation("a", deaf))
@@ -164,6 +168,7 @@ def test_the_stop_signal_comes_first_and_the_kill_after_the_grace(docker_stage: 
     assert docker_stage.container("a").exit_code == 137
 
 
+@on_docker
 def test_running_out_of_memory_is_seen(docker_stage: Stage) -> None:
     fills = ("sh", "-c", "cat /dev/zero > /tmp/x; sleep 9")
     spec = docker_stage.spec(command=fills, tmpfs=("/tmp:size=900m",), memory_bytes=16 << 20)
@@ -175,6 +180,7 @@ def test_running_out_of_memory_is_seen(docker_stage: Stage) -> None:
 # ── hearing of it ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@on_docker
 def test_logs_are_followed_until_the_container_ends(docker_stage: Stage) -> None:
     script = "echo one; sleep 0.3; printf 'two\\nthree'; sleep 0.3; echo ' and four'"
     docker_stage.must(docker_stage.creation("a", docker_stage.spec(command=("sh", "-c", script))))
@@ -183,6 +189,7 @@ def test_logs_are_followed_until_the_container_ends(docker_stage: Stage) -> None
     assert lines == [b"one", b"two", b"three and four"]
 
 
+@on_docker
 def test_we_are_woken_by_what_happens_to_ours_and_by_nothing_else(docker_stage: Stage) -> None:
     woken: queue.Queue[str] = queue.Queue()
     events = EngineEvents(docker_stage.world.project, woken.put, networks=lambda: frozenset((docker_stage.network,)))
@@ -210,6 +217,7 @@ def test_we_are_woken_by_what_happens_to_ours_and_by_nothing_else(docker_stage: 
         events.stop()
 
 
+@on_docker
 def test_health_that_changes_is_heard(docker_stage: Stage) -> None:
     woken: queue.Queue[str] = queue.Queue()
     with contextlib.ExitStack() as stack:
@@ -233,6 +241,7 @@ def test_an_engine_that_is_not_there_is_waited_for_and_stopping_is_quick(tmp_pat
     assert woken.empty()
 
 
+@on_docker
 def test_the_engine_tells_about_itself(docker_stage: Stage) -> None:
     assert isinstance(docker_stage.world, DockerWorld)
     facts = docker_stage.world.engine.engine_info()
@@ -242,6 +251,7 @@ def test_the_engine_tells_about_itself(docker_stage: Stage) -> None:
     assert facts.cpus > 0
 
 
+@on_docker
 def test_a_whole_look_is_quick(docker_stage: Stage) -> None:
     """The design's figure is 15 ms for three containers; a loaded machine gets some more."""
     for name in ("a", "b", "c"):

@@ -185,6 +185,12 @@ def test_a_socket_we_may_not_use_says_which_group_to_join(fake: FakeEngine) -> N
     assert result.outcome is Outcome.FAILED
 
 
+def test_a_missing_engine_is_a_bad_fact_and_no_crash(folder: Path) -> None:
+    [(name, is_good, words)] = engine_at(folder / "none.sock").facts()
+    assert (name, is_good) == ("docker engine", False)
+    assert "systemctl start docker" in words
+
+
 def test_an_engine_that_comes_back_is_used_again(folder: Path) -> None:
     path = folder / "docker.sock"
     engine = engine_at(path)

@@ -314,9 +314,11 @@ def proxied(world: ProxyWorld) -> ProxyStage:
 
 @pytest.fixture
 def real(world: ProxyWorld) -> NginxWorld:
-    if not isinstance(world, NginxWorld):
-        pytest.skip("only a real nginx can show this")
+    assert isinstance(world, NginxWorld)
     return world
+
+
+with_nginx = pytest.mark.parametrize("stage", [pytest.param("docker", marks=pytest.mark.engine)], indirect=True)
 
 
 # ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -410,6 +412,7 @@ def test_old_workers_are_counted_until_their_last_request_ends(proxied: ProxySta
 # ── only a real nginx can show this ────────────────────────────────────────────────────────────────────────────────
 
 
+@with_nginx
 def test_traffic_follows_the_flags(proxied: ProxyStage, real: NginxWorld) -> None:
     proxied.start(proxied.text())
     for weight in (0, 100, 0):
@@ -421,6 +424,7 @@ def test_traffic_follows_the_flags(proxied: ProxyStage, real: NginxWorld) -> Non
     assert 60 < shares[b"green"] < 140
 
 
+@with_nginx
 def test_a_slow_request_survives_the_reload(proxied: ProxyStage, real: NginxWorld) -> None:
     proxied.start(proxied.text())
     real.begin_slow_request()
@@ -429,6 +433,7 @@ def test_a_slow_request_survives_the_reload(proxied: ProxyStage, real: NginxWorl
     assert real.slow_answer == [b"blue"]
 
 
+@with_nginx
 def test_from_the_first_moment_of_a_reload_every_old_worker_is_counted(proxied: ProxyStage, real: NginxWorld) -> None:
     """New workers answer some 100 ms before old ones are titled; until then only our note knows them."""
     proxied.start(proxied.text())
@@ -441,6 +446,7 @@ def test_from_the_first_moment_of_a_reload_every_old_worker_is_counted(proxied: 
         proxied.until(lambda: proxied.observe().retiring == 0)
 
 
+@with_nginx
 def test_a_configuration_is_tested_without_a_running_nginx_and_nothing_is_left(
     proxied: ProxyStage, real: NginxWorld
 ) -> None:
@@ -457,12 +463,14 @@ def test_a_configuration_is_tested_without_a_running_nginx_and_nothing_is_left(
     assert not [one for one in mine if one["Labels"].get("io.swiftdeploy.instance") == proxied.stage.world.instance]
 
 
+@with_nginx
 def test_a_stopped_nginx_is_no_obstacle_to_a_test(proxied: ProxyStage, real: NginxWorld) -> None:
     proxied.must(PrepareProxy(()))
     real.create()
     proxied.must(TryConfig(proxied.text(), real.nginx_image_id, proxied.container_id))
 
 
+@with_nginx
 def test_a_test_touches_neither_the_live_file_nor_the_private_socket(proxied: ProxyStage, real: NginxWorld) -> None:
     text = proxied.text()
     proxied.start(text)
@@ -473,6 +481,7 @@ def test_a_test_touches_neither_the_live_file_nor_the_private_socket(proxied: Pr
     assert set(real.files.digests()) == {CONFIG}
 
 
+@with_nginx
 def test_a_reload_that_nginx_quietly_does_not_do_is_not_live_and_retires_nobody(
     proxied: ProxyStage, real: NginxWorld
 ) -> None:
@@ -503,6 +512,7 @@ def _sockets_of(pid: int, port: int) -> bytes:
     return b" ".join(line.split()[3] for line in lines if line.split()[1].endswith(f":{port:04X}".encode()))
 
 
+@with_nginx
 def test_where_the_process_table_is_another_machines_the_engine_is_asked(
     proxied: ProxyStage, real: NginxWorld, tmp_path: Path
 ) -> None:
@@ -516,6 +526,7 @@ def test_where_the_process_table_is_another_machines_the_engine_is_asked(
     proxied.until(lambda: proxied.observe().retiring == 0)
 
 
+@with_nginx
 def test_a_restart_forgets_who_was_retiring(proxied: ProxyStage, real: NginxWorld) -> None:
     proxied.start(proxied.text())
     real.begin_slow_request()
@@ -527,6 +538,7 @@ def test_a_restart_forgets_who_was_retiring(proxied: ProxyStage, real: NginxWorl
     assert proxied.observe().retiring == 0
 
 
+@with_nginx
 def test_nginx_starts_with_a_umask_that_hides_everything(proxied: ProxyStage, real: NginxWorld) -> None:
     before = os.umask(0o077)
     try:

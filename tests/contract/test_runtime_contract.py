@@ -317,6 +317,12 @@ def test_a_volume_of_ours_comes_and_goes(stage: Stage) -> None:
     assert stage.observe().volumes == frozenset()
 
 
+def test_the_facts_are_good_where_the_engine_answers(stage: Stage) -> None:
+    facts = stage.runtime.facts()
+    assert facts
+    assert all(is_good for _, is_good, _ in facts)
+
+
 def test_an_empty_host_is_an_empty_state(stage: Stage) -> None:
     state = stage.observe(images=("swiftdeploy-test/none",))
     assert (state.containers, state.networks, state.volumes) == ((), (), frozenset())

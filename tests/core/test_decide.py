@@ -177,4 +177,4 @@ def test_a_hold_keeps_the_clock_and_tells_why() -> None:
     before = ServiceRollout("app", Phase.STABLE, stable=release(), since=7.0)
     after = before.after(Decision("app", Move.HOLD, "DENIED: Disk space below 10GB"), 99.0)
     assert (after.since, after.reason) == (7.0, "DENIED: Disk space below 10GB")
-    assert Mode.STABLE == before.stable.mode  # type: ignore[union-attr]
+    assert before.stable.mode == Mode.STABLE  # type: ignore[union-attr]

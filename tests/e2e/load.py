@@ -1,6 +1,6 @@
 """Clients that keep their connections and never retry: whatever is lost shows. Run as a program, prints JSON.
 
-    python load.py PORT SECONDS CLIENTS
+python load.py PORT SECONDS CLIENTS
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import BIN, Stack, wait_for
+from tests.e2e.stack import BIN, Stack, wait_for
 
 LOAD = Path(__file__).with_name("load.py")
 
@@ -113,7 +114,9 @@ def test_updates_must_lose_no_request(deployed: Stack) -> None:
 
 def test_a_bad_update_must_leave_the_old_release_serving_and_not_be_tried_again(deployed: Stack) -> None:
     before = deployed.service()["revision"]
-    deployed.write(deployed.manifest(service='version: "2.0.0"\nhealthcheck:\n  path: /nowhere\nrollout:\n  health_deadline: 2'))
+    deployed.write(
+        deployed.manifest(service='version: "2.0.0"\nhealthcheck:\n  path: /nowhere\nrollout:\n  health_deadline: 2')
+    )
     given_up = wait_for("the revision given up", lambda: deployed.service()["quarantined"])
     deployed.wait_converged() if deployed.status()["state"] != "converged" else None
     assert deployed.answers("1.0.0")
@@ -142,7 +145,7 @@ def test_killed_in_the_middle_the_daemon_must_go_on_where_it_was(deployed: Stack
         deployed.wait_converged()
         assert len(deployed.containers("app")) == 1
     records = deployed.history()
-    assert all(later["prev"] == earlier["hash"] for earlier, later in zip(records, records[1:], strict=False))
+    assert all(later["prev"] == earlier["hash"] for earlier, later in itertools.pairwise(records))
 
 
 def test_a_lost_rollout_must_be_rebuilt_from_what_runs(deployed: Stack) -> None:
@@ -200,7 +203,15 @@ def test_a_manifest_in_a_linked_folder_must_be_seen_when_the_link_turns(stack: S
     link.symlink_to(old)
     log = stack.log.open("ab")
     stack.daemon = subprocess.Popen(
-        [str(BIN / "reconcilerd"), "--manifest", "current/manifest.yaml", "--state-dir", "state", "--metrics-port", "0"],
+        [
+            str(BIN / "reconcilerd"),
+            "--manifest",
+            "current/manifest.yaml",
+            "--state-dir",
+            "state",
+            "--metrics-port",
+            "0",
+        ],
         cwd=stack.folder,
         stdout=log,
         stderr=log,
@@ -218,18 +229,24 @@ def test_a_bad_manifest_must_change_nothing_and_be_recorded_once(deployed: Stack
     deployed.write(deployed.manifest().replace("port: 3000", "port: many"))
     wait_for("the problem in status", lambda: not deployed.status()["manifest"]["valid"])
     time.sleep(1.0)
-    told = [r for r in deployed.history() if r["kind"] == "cycle" and any("manifest.yaml:5:9" in p for p in r["problems"])]
+    told = [
+        r for r in deployed.history() if r["kind"] == "cycle" and any("manifest.yaml:5:9" in p for p in r["problems"])
+    ]
     assert len(told) == 1
     assert {c.id for c in deployed.containers()} == ids
     deployed.path.unlink()
-    wait_for("its absence in status", lambda: "there is no manifest.yaml" in str(deployed.status()["manifest"]["problems"]))
+    wait_for(
+        "its absence in status", lambda: "there is no manifest.yaml" in str(deployed.status()["manifest"]["problems"])
+    )
     assert {c.id for c in deployed.containers()} == ids
     deployed.containers("app")[0].remove(force=True)
     wait_for("healing goes on", deployed.answers)
 
 
 def test_a_denied_update_must_wait_while_healing_goes_on(deployed: Stack) -> None:
-    deployed.write(deployed.manifest(service='version: "2.0.0"').replace("min_disk_free_gb: 0.1", "min_disk_free_gb: 900000"))
+    deployed.write(
+        deployed.manifest(service='version: "2.0.0"').replace("min_disk_free_gb: 0.1", "min_disk_free_gb: 900000")
+    )
     wait_for("the denial", lambda: "DENIED: Disk space below 900000GB" in deployed.service()["reason"])
     deployed.containers("app")[0].remove(force=True)
     wait_for("healing", lambda: deployed.answers("1.0.0"))
@@ -239,7 +256,11 @@ def test_a_denied_update_must_wait_while_healing_goes_on(deployed: Stack) -> Non
 
 def test_a_second_daemon_must_be_refused(deployed: Stack, tmp_path: Path) -> None:
     same = subprocess.run(
-        [str(BIN / "reconcilerd"), "--state-dir", "state"], cwd=deployed.folder, capture_output=True, text=True, timeout=30
+        [str(BIN / "reconcilerd"), "--state-dir", "state"],
+        cwd=deployed.folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert same.returncode == 3
     assert str(deployed.daemon.pid) in same.stderr  # type: ignore[union-attr]
@@ -271,7 +292,8 @@ def test_policies_that_do_not_load_must_keep_the_last_good_manifest(deployed: St
     wait_for("OPA's own message", lambda: "rego_parse_error" in str(deployed.status()["manifest"]["problems"]))
     assert deployed.answers("1.0.0")
     (policies / "mine.rego").write_text(
-        "package swiftdeploy.infrastructure.user\n\nimport rego.v1\n\ndeny contains \"not on a Monday\" if input.cpus > 0\n"
+        "package swiftdeploy.infrastructure.user\n\nimport rego.v1\n\n"
+        'deny contains "not on a Monday" if input.cpus > 0\n'
     )
     wait_for("the policy's word", lambda: "not on a Monday" in deployed.service()["reason"])
     (policies / "mine.rego").unlink()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
 import os
 import threading
 
-from tests.e2e.conftest import IMAGE, Stack, wait_for
+from tests.e2e.stack import IMAGE, Stack, wait_for
 
 SIX_LINES = [
     "Manifest valid",
@@ -47,7 +48,7 @@ def test_history_must_carry_the_guides_fields_and_an_unbroken_chain(stack: Stack
     for field in ("timestamp", "mode", "req_per_sec", "p99_latency", "error_rate", "policy"):
         assert all(field in record for record in cycles), field
     assert cycles[-1]["policy"] == "PASS"
-    assert all(later["prev"] == earlier["hash"] for earlier, later in zip(records, records[1:], strict=False))
+    assert all(later["prev"] == earlier["hash"] for earlier, later in itertools.pairwise(records))
     for at, record in enumerate(records):
         if record["kind"] == "cycle" and any(not action["verb"].startswith("wait") for action in record["actions"]):
             assert (records[at - 1]["kind"], records[at - 1]["number"]) == ("intent", record["number"])
@@ -150,7 +151,7 @@ def test_promote_must_switch_the_mode_and_back_and_change_one_line(stack: Stack)
 
 def test_a_change_that_interrupts_must_be_announced_and_wait_for_a_word(stack: Stack) -> None:
     assert stack.run("deploy").returncode == 0
-    from tests.e2e.conftest import free_port
+    from tests.e2e.stack import free_port
 
     old, stack.port = stack.port, free_port()
     stack.write(stack.path.read_text().replace(f"port: {old}", f"port: {stack.port}"))

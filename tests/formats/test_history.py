@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from reconciler.core.errors import HistoryError
 from reconciler.formats.history import (
     GUIDE_FIELDS,
+    MAX_IDLE_CYCLES,
     MAX_LINE_BYTES,
     ORIGIN,
     IdleRun,
@@ -97,6 +98,7 @@ def test_the_format_stays_what_it_was_on_the_first_day() -> None:
     assert link == Link(1, "175964245f9e4a403f33b5ea851e88830d9d5216266f760d0632cb5c56947c5e")
 
 
+@settings(deadline=None)
 @given(records)
 def test_any_record_comes_back_as_it_was(record: dict) -> None:
     line, link = seal(record, ORIGIN)
@@ -107,7 +109,7 @@ def test_any_record_comes_back_as_it_was(record: dict) -> None:
     assert independent_links([line]) == [(1, link.hash)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.dictionaries(names, st.text() | st.floats(allow_nan=False, allow_infinity=False)), max_size=5))
 def test_any_log_verifies_and_so_says_an_independent_reading(written: list[dict]) -> None:
     lines = log(*written)
@@ -189,7 +191,7 @@ def test_the_longest_record_that_fits_is_not_touched() -> None:
     assert json.loads(longer)["truncated"] is True
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(names, json_values, max_size=4), st.integers(1, 3000))
 def test_no_record_is_too_long(record: dict, times: int) -> None:
     line, _ = seal({"many": [record] * times, **record}, ORIGIN)
@@ -309,6 +311,7 @@ def test_only_a_full_verification_reads_the_json() -> None:
     assert "a key is there twice" in verify([line], ORIGIN, full=True).first_break.reason
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_garbage_is_an_error_and_never_a_surprise(garbage: bytes) -> None:
     with pytest.raises(HistoryError):
@@ -444,6 +447,13 @@ def test_a_number_that_is_not_known_has_no_range() -> None:
     run = IdleRun.start(idle(0, p99_latency={"unknown": "no traffic"}, req_per_sec=None, error_rate=None))
     assert run.record()["ranges"] == {}
     assert run.record()["p99_latency"] == {"unknown": "no traffic"}
+
+
+def test_an_idle_run_ends_some_day() -> None:
+    run = IdleRun.start(idle(0))
+    while run.fits(idle(15)):
+        run = run.add(idle(15))
+    assert run.record()["count"] == MAX_IDLE_CYCLES
 
 
 @pytest.mark.parametrize("name", ["mode", "policy", "revision", "phase"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.formats import manifest, spellings
+from reconciler.formats import manifest, spelling_table
 from reconciler.formats.manifest import Reading
 
 SIX = """\
@@ -362,7 +362,7 @@ def test_the_ports_other_name() -> None:
 def test_every_renamed_key_arrives_where_the_table_says() -> None:
     """The table itself: each old key has a place in the tests above or moves a value of ours unharmed."""
     tested = " ".join(f"{case[0]} {case[1]} {' '.join(case[4])}" for case in MAPPED)
-    for old, _ in spellings.RENAMED:
+    for old, _ in spelling_table.RENAMED:
         last = old.split(".")[-1]
         assert (
             last in tested

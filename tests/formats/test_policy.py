@@ -9,7 +9,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler import assets
@@ -204,6 +204,7 @@ def test_the_container_has_no_network_and_writes_to_its_socket_folder_only() -> 
     assert spec.read_only
     assert spec.cap_add == ()
     assert spec.user == "1000:1000"
+    assert spec.stop_signal == "SIGKILL"
     assert spec.image == "local/opa:1"
     assert spec.mounts == (
         Mount("bind", f"/state/rendered/opa/{short}", "/policy", read_only=True),
@@ -454,6 +455,7 @@ json_values = st.recursive(
 result_keys = st.sampled_from(["allow", "action", "reason", "violations", "revision", "asked", "x"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(result_keys, json_values), st.integers(100, 599))
 def test_whatever_comes_is_a_verdict_that_can_be_printed(result: dict[str, Json], status: int) -> None:
     verdict = policy.read_answer(status, json.dumps({"result": result}).encode(), "canary", REVISION, "d1")
@@ -463,11 +465,13 @@ def test_whatever_comes_is_a_verdict_that_can_be_printed(result: dict[str, Json]
     verdict.reason.encode()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_bytes_come_nothing_is_allowed(content: bytes) -> None:
     assert not read(content).known
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_printable_text_is_short_and_can_be_written(text: str) -> None:
     shown = policy.printable(text, 20)

@@ -1,0 +1,1 @@
+"""What SwiftDeploy costs, beside its peers in the same run: `python -m bench [NAME ...]`."""
