@@ -15,7 +15,7 @@ from reconciler.core.backoff import Backoff, strike, wait_s
 from reconciler.core.containers import KeptRevision, Layout
 from reconciler.core.decide import Context, advance, decide
 from reconciler.core.desired import POLICY, PROXY, DesiredState
-from reconciler.core.errors import EngineError, Problem, RenderError, StateError
+from reconciler.core.errors import EngineError, Problem, ReconcilerError, RenderError, StateError
 from reconciler.core.membership import recall, remember
 from reconciler.core.observed import EngineState, ObservedContainer, ObservedState, PolicyHealth
 from reconciler.core.plan import CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
@@ -78,6 +78,8 @@ def run_cycle(
     """One whole cycle, recorded, and what the next one needs to know."""
     notes = _Notes(memory.number + 1, trigger, ports.clock.timestamp(), ports.clock.monotonic())
     memory = _heard(memory, words)
+    if any(isinstance(word, Deploy) for word in words):
+        ports.runtime.forget_image_failures()
     loaded = ports.source.load()
     notes.problems += loaded.problems if loaded.settled else ()
     notes.is_settled, notes.asked = loaded.settled, loaded.desired.revision if loaded.desired else ""
@@ -85,8 +87,10 @@ def run_cycle(
     if asked is not None:
         try:
             memory = _pass(ports, setting, memory, asked, notes)
-        except EngineError as error:
+        except ReconcilerError as error:
             notes.errors.append(str(error))
+        except Exception as error:  # noqa: BLE001 - a bug is recorded as one, and nothing more is done in this cycle
+            notes.errors.append(f"bug: {type(error).__name__}: {error}")
     cycle = notes.cycle(memory.rollout, ports)
     return cycle, _recorded(ports, dataclasses.replace(memory, number=cycle.number), cycle)
 
@@ -158,7 +162,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption)
     plan = make_plan(wish, observed, rollout)
     notes.saw(asked.force, observed, decisions, plan)
-    if plan and not plan.only_waits:
+    if plan.acts:
         memory = flushed(ports, memory)
         _append(ports, cycle_record.intent(notes.number, notes.trigger, plan, ports.clock.timestamp()), notes)
     notes.results = _carry_out(ports, setting, memory.backoff, plan)
@@ -344,15 +348,15 @@ def _infrastructure(
 
 def _saved(ports: Ports, before: Rollout, after: Rollout, context: Context, notes: _Notes) -> Rollout:
     """`after`, once it is on disk; `before` where it could not be put there: then nothing new is begun."""
-    after = _with_subnet(ports, after, context.observed)
-    after = remember(after, context.observed, {k.service.name: k.service.replicas for k in _wanted_kept(context)})
+    replicas = {k.service.name: k.service.replicas for k in _wanted_kept(context)}
+    after = remember(_with_subnet(ports, after, context.observed), context.observed, replicas)
     try:
         for kept in _wanted_kept(context):
             ports.rollouts.keep(kept)
         ports.rollouts.save(after)
     except StateError as error:
         notes.errors.append(str(error))
-        return before
+        return remember(before, context.observed, replicas)
     return after
 
 

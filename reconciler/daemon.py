@@ -143,7 +143,13 @@ def _hearing_the_engine(loop: Loop) -> Iterator[None]:
         while not stopped.wait(0.1):
             desired = loop.memory.last_good
             if desired is not None:
-                events.append(EngineEvents(desired.project, lambda words: loop.wake(Trigger("engine", words))))
+                events.append(
+                    EngineEvents(
+                        desired.project,
+                        lambda words: loop.wake(Trigger("engine", words)),
+                        networks=lambda: _network_of(loop),
+                    )
+                )
                 events[0].start()
                 return
 
@@ -154,6 +160,11 @@ def _hearing_the_engine(loop: Loop) -> Iterator[None]:
         stopped.set()
         for listener in events:
             listener.stop()
+
+
+def _network_of(loop: Loop) -> frozenset[str]:
+    desired = loop.memory.last_good
+    return frozenset({desired.network.name}) if desired else frozenset()
 
 
 def _take_signals(loop: Loop) -> None:

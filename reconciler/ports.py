@@ -76,6 +76,10 @@ class Runtime(Protocol):
         """Carry out one action about images, containers, networks or volumes. Never raises EngineError."""
         ...
 
+    def forget_image_failures(self) -> None:
+        """An operator asks: images that could not be had are tried again at once."""
+        ...
+
     def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes]:
         """Log lines of a container, oldest first. Raises EngineError."""
         ...

@@ -12,20 +12,20 @@ It leans on few names of uvicorn, all the same from 0.17 to 0.54: `startup`, `on
 
 import array
 import asyncio
+import fcntl
 import select
 import socket
 import struct
 import sys
-from contextlib import suppress
+import termios
 from types import FrameType
 from typing import Any
-
-from uvicorn.config import Config
-from uvicorn.server import Server
 
 from events import EventLog
 from service import Service
 from settings import Mode, Settings
+from uvicorn.config import Config
+from uvicorn.server import Server
 
 # Longer than a proxy keeps its idle connections (nginx: 60 s), so that the proxy is always the one that closes.
 KEEP_ALIVE_S = 75
@@ -122,9 +122,7 @@ class WorkloadServer(Server):
             if self.force_exit or waited_s > FINISH_LIMIT_S:
                 return
             for connection in list(self.server_state.connections):
-                if is_between_requests(connection):
-                    end_unless_spoken_to(connection.transport)
-                elif waited_s > NEWCOMER_S and not is_owed_an_answer(connection):
+                if is_silent(connection) or (waited_s > NEWCOMER_S and not is_owed_an_answer(connection)):
                     connection.transport.close()
             await asyncio.sleep(POLL_S)
 
@@ -141,24 +139,19 @@ def is_owed_an_answer(connection: Any) -> bool:
     return connection.cycle is not None and not connection.cycle.response_complete
 
 
-def is_between_requests(connection: Any) -> bool:
-    """Whether the last request is answered and, as far as this process has read, no other has begun."""
+def is_silent(connection: Any) -> bool:
+    """Whether the last request is answered and not a byte of another has come, not even one that nobody has read."""
     cycle = connection.cycle
-    return cycle is not None and cycle.response_complete and cycle.scope is connection.scope
+    is_between_requests = cycle is not None and cycle.response_complete and cycle.scope is connection.scope
+    return is_between_requests and unread_bytes(connection.transport) == 0
 
 
-def end_unless_spoken_to(transport: asyncio.Transport) -> None:
-    """Close, unless the kernel holds a request that nobody has read yet.
-
-    The end is told to the client at once, here: closing takes the event loop a while, long enough for a request.
-    """
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """What the kernel has received on this connection and still holds; 0 when the connection is gone."""
     descriptor = transport.get_extra_info("socket").fileno()
-    with suppress(OSError), socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as connection:
-        with suppress(BlockingIOError):
-            if connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                return
-        connection.shutdown(socket.SHUT_WR)
-    transport.close()
+    if descriptor < 0:
+        return 0
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def drop_new_handshakes(listener: socket.socket) -> None:

@@ -33,9 +33,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         host=environment.get("APP_HOST", "0.0.0.0"),
         port=_whole_number("APP_PORT", environment.get("APP_PORT", "3000"), 1, 65535),
         log_dir=environment.get("LOG_DIR", "/var/log/app"),
-        shutdown_linger_ms=_whole_number(
-            "SHUTDOWN_LINGER_MS", environment.get("SHUTDOWN_LINGER_MS", "200"), 0, 60_000
-        ),
+        shutdown_linger_ms=_whole_number("SHUTDOWN_LINGER_MS", environment.get("SHUTDOWN_LINGER_MS", "200"), 0, 60_000),
     )
 
 

@@ -521,7 +521,7 @@ def _write_whole(fd: int, content: bytes) -> None:
 
 def _lines(file: IO[bytes]) -> Iterable[bytes]:
     """Lines with their newlines; one beyond the limit comes in pieces, so that no file fills the memory."""
-    return iter(lambda: file.readline(MAX_LINE_BYTES + 1), b"")
+    return iter(lambda: file.readline(MAX_LINE_BYTES), b"")
 
 
 def _all_lines(segments: Iterable[Segment]) -> Iterator[bytes]:

@@ -35,6 +35,7 @@ from reconciler.core.plan import (
 
 SOCKET = "proxy.sock"
 NOTE = "reload.json"
+NOTE_MAX_BYTES = 64 * 1024
 ASK_TIMEOUT_S = 1.0
 RELOAD_SETTLES_S = 10.0
 """A reload that has brought no new worker by then did not take place: nobody is retiring."""
@@ -329,7 +330,7 @@ class NginxProxy:
 
     def _note_text(self) -> bytes:
         try:
-            return (self._run / NOTE).read_bytes()
+            return _read_regular(self._run / NOTE)
         except OSError:
             return b"{}"
 
@@ -449,6 +450,13 @@ def _replace_file(path: Path, content: bytes) -> None:
         os.fsync(target.fileno())
     temporary.replace(path)
     _sync_folder(path.parent)
+
+
+def _read_regular(path: Path) -> bytes:
+    """A file in a folder that nginx can write to: were it a link or a pipe, reading it could leak or never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as source:
+        return source.read(NOTE_MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b"{}"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -27,7 +27,7 @@ from reconciler.log import visible
 GB = 1_000_000_000
 MIN_OPEN_FILES, MIN_INOTIFY_INSTANCES, MIN_INOTIFY_WATCHES = 1024, 64, 8192
 TIME_ERROR = 5
-CONTAINERS_ROOT_SOCKET = "/var/run/docker.sock"
+DOCKER_SOCKET = "/var/run/docker.sock"
 
 
 def run(arguments: Namespace, options: Options, session: Session) -> int:
@@ -43,10 +43,10 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
     complaint = _ask_engine(session, add)
     if options.is_json:
         say_json(as_json(found))
-    elif complaint:
-        note(visible(complaint, keep="\n"))
-    else:
+    elif not complaint:
         say(_summary(found))
+    if complaint:
+        note(visible(complaint, keep="\n"))
     return 1 if complaint or any(check.ok is False for check in found) else 0
 
 
@@ -100,7 +100,7 @@ def _room(options: Options) -> Check:
 
 def _docker_socket(_options: Options) -> Check:
     name = "Docker socket"
-    host = os.environ.get("DOCKER_HOST", f"unix://{CONTAINERS_ROOT_SOCKET}")
+    host = os.environ.get("DOCKER_HOST", f"unix://{DOCKER_SOCKET}")
     if not host.startswith("unix://"):
         return Check(name, True, f"{host} (DOCKER_HOST)")
     path = host.removeprefix("unix://")

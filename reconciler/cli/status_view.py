@@ -157,14 +157,21 @@ def _last_cycle(value: Any, now: float, paint: Paint) -> list[str]:
     cycle = value.get("last_cycle")
     if not cycle:
         return ["Last cycle: none yet"]
-    age = _age(cycle.get("at"), now)
     plan, errors = cycle.get("plan") or [], cycle.get("errors") or []
     did = f"{len(plan)} {'action' if len(plan) == 1 else 'actions'}" if plan else "nothing to do"
-    head = f"Last cycle: {text_of(cycle['number'])}{f', {age} ago' if age else ''}, {text_of(cycle['trigger'])}: {did}"
+    head = f"{_which(cycle, now)}: {did}"
     steps = [f"  {text_of(step)}" for step in plan[:8]]
     more = [f"  and {len(plan) - 8} more"] if len(plan) > 8 else []
     notes = [f"  {text_of(told)}" for told in cycle.get("notes") or ()]
     return [head, *steps, *more, *notes, *(paint("poor", f"  {text_of(error)}") for error in errors)]
+
+
+def _which(cycle: Any, now: float) -> str:
+    """`Last cycle: 812, 5s ago, interval`; number 0 is a look at what a cycle would do now."""
+    if cycle["number"] == 0:
+        return "A cycle now"
+    age = _age(cycle.get("at"), now)
+    return f"Last cycle: {text_of(cycle['number'])}{f', {age} ago' if age else ''}, {text_of(cycle['trigger'])}"
 
 
 def _toned(paint: Paint, word: str) -> str:

@@ -12,6 +12,8 @@ from reconciler.core.observed import ObservedImage, Slot
 NOBODY = "65534:65534"
 PROXY_LIVE = "/etc/nginx/live"
 PROXY_RUN = "/run/swiftdeploy"
+PROXY_TMP = "/tmp:rw,nosuid,nodev,noexec,size=1g,mode=1777"
+"""nginx keeps request bodies of up to 64 MB there; memory is used as they come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def proxy_container(desired: DesiredState, image: ObservedImage, layout: Layout)
             Mount("bind", f"{layout.rendered}/nginx/live", PROXY_LIVE, read_only=True),
             Mount("bind", f"{layout.run}/nginx", PROXY_RUN),
         ),
-        tmpfs=("/tmp",),
+        tmpfs=(PROXY_TMP,),
         stop_signal="SIGQUIT",
         stop_grace_period_s=desired.nginx.proxy_timeout_s,
     )
@@ -91,7 +93,7 @@ def compose_proxy(live: ContainerSpec) -> ContainerSpec:
     return dataclasses.replace(
         live,
         mounts=(Mount("bind", "./nginx/compose", PROXY_LIVE, read_only=True),),
-        tmpfs=("/tmp", PROXY_RUN),
+        tmpfs=(*live.tmpfs, f"{PROXY_RUN}:mode=1777"),
     )
 
 

@@ -254,9 +254,13 @@ class Plan:
         return bool(self.steps)
 
     @property
-    def only_waits(self) -> bool:
-        """Nothing in it changes the world."""
-        return all(isinstance(step.action, WAITING) for step in self.steps)
+    def acts(self) -> bool:
+        """Something in it can change the world now: a step that is no wait, and comes after none."""
+        waiting: set[int] = set()
+        for index, step in enumerate(self.steps):
+            if isinstance(step.action, WAITING) or not waiting.isdisjoint(step.after):
+                waiting.add(index)
+        return len(waiting) < len(self.steps)
 
 
 class Outcome(StrEnum):

@@ -11,14 +11,16 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from reconciler import assets
 from reconciler.core.container import ContainerSpec
 from reconciler.core.desired import HealthCheck, Mount
 from reconciler.core.errors import RenderError
 from reconciler.formats.compose_hash import NEWEST_CHECKED, Value, Version, config_hash, go_duration, go_float32
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TEMPLATE = "docker-compose.yml.j2"
 NETWORK_KEY = "default"
@@ -103,7 +105,9 @@ def compose_labels(
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template() -> Template:
+    import jinja2  # slow to import, and only rendering needs it
+
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(assets.read("render", TEMPLATE))
 

@@ -6,6 +6,7 @@ Also how values are shown in messages: short, on one line, and never able to ste
 from __future__ import annotations
 
 import json
+import re
 from typing import Protocol
 
 from reconciler.core.errors import Problem
@@ -67,6 +68,14 @@ class Findings:
             return tuple(ordered)
         rest = Problem(self.file, 0, 0, f"{len(ordered) - MOST} more like these are not shown.")
         return (rest, *ordered[:MOST])
+
+
+_PRIVATE = re.compile(r"\.env(?:ironment)?(?!\.(?:MODE|mode|APP_VERSION|APP_PORT)$)(?:[.\[]|$)")
+
+
+def is_private(path: str) -> bool:
+    """What stands at this path is never shown: the values of environment variables are often secrets."""
+    return _PRIVATE.search(path) is not None
 
 
 def shown_text(text: str) -> str:

@@ -15,13 +15,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from reconciler import assets
 from reconciler.core.desired import Nginx, Route
 from reconciler.core.errors import RenderError
 from reconciler.core.observed import Slot
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TEMPLATE = "nginx.conf.j2"
 ERRORS = {
@@ -99,7 +101,9 @@ def _nobody(view: ProxyView) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template() -> Template:
+    import jinja2  # slow to import, and only rendering needs it
+
     environment = jinja2.Environment(
         autoescape=False,  # no HTML; every value passes a pattern, see _checked
         undefined=jinja2.StrictUndefined,
@@ -115,7 +119,7 @@ def _template() -> jinja2.Template:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _TEXT = re.compile(r"[A-Za-z0-9 @._+:/,()<>\[\]?&=%~#!*|-]{1,200}")
 _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
-_PATH = re.compile(r"(?=.{1,200}\Z)/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?)?")
+_PATH = re.compile(r"(?=.{1,255}\Z)/(?:(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+(?:/|\Z))*")
 _FILE = re.compile(r"(?=.{1,200}\Z)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _MEMBER = re.compile(r"(?P<host>[A-Za-z0-9_.-]{1,80}):(?P<port>[1-9][0-9]{0,4})")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*-(?:blue|green)")

@@ -45,9 +45,9 @@ class View:
 
 def render(desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout) -> View:
     """All files but OPA's; equal arguments give equal bytes. Raises RenderError."""
-    live = nginx.render(_proxy_view(desired, _live_upstreams(desired, targets, rollout), targets.proxy_version))
+    live = _config(_proxy_view(desired, _live_upstreams(desired, targets, rollout), targets.proxy_version))
     slots = _slots(desired, targets, rollout)
-    by_alias = nginx.render(_proxy_view(desired, _alias_upstreams(desired, slots), targets.proxy_version))
+    by_alias = _config(_proxy_view(desired, _alias_upstreams(desired, slots), targets.proxy_version))
     view = compose_view(desired, targets, slots)
     files = {PROXY_CONFIG: live, COMPOSE_PROXY_CONFIG: by_alias, COMPOSE_FILE: compose.render(view)}
     labels = {
@@ -65,6 +65,22 @@ def render(desired: DesiredState, targets: Targets, rollout: Rollout, layout: La
 
 
 # ---------------------------------------------------------------- nginx
+
+
+_CONFIGS_KEPT = 8
+_configs: dict[str, str] = {}
+
+
+def _config(view: nginx.ProxyView) -> str:
+    """nginx's text. Each new one is parsed again and compared, which takes 30 ms: the last few are remembered."""
+    key = repr(view)
+    text = _configs.get(key)
+    if text is None:
+        text = nginx.render(view)
+        if len(_configs) >= _CONFIGS_KEPT:
+            _configs.clear()
+        _configs[key] = text
+    return text
 
 
 def _proxy_view(

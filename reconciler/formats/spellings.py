@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from reconciler.core.desired import Json
-from reconciler.formats.findings import Findings, shown, shown_key
+from reconciler.formats.findings import Findings, is_private, shown, shown_key
 from reconciler.formats.known_keys import closest
 from reconciler.formats.quantities import seconds, times
 from reconciler.formats.schema import part
@@ -309,6 +309,8 @@ def _times(node: Node, factor: Decimal) -> Node:
 
 
 def _value(node: Node) -> str:
+    if is_private(node.path):
+        return "…"
     plain: Json = node.plain()
     if node.text and isinstance(plain, (int, float)) and not isinstance(plain, bool) and shown(plain) != node.text:
         return f"{node.text} (that is {shown(plain)})"

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core.desired import Json
-from reconciler.formats.findings import Findings, shown, shown_key
+from reconciler.formats.findings import Findings, is_private, shown, shown_key
 from reconciler.formats.schema import Schema, part, resolved, whole
 from reconciler.formats.yaml_strict import Node
 
@@ -137,7 +137,7 @@ def complaint(node: Node, use: str, *, text: bool = False) -> str:
         case int() | float():
             wanted = f'Put it in quotes if that is the text meant: "{node.text}".' if text else f"Use {use}."
             return f"{name} is the number {node.text}. {wanted}" if text else f"{name} is {node.text}. {wanted}"
-        case str() if ".environment" in name:
+        case str() if is_private(name):
             return f"{name} cannot be used. Use {use}."
         case str() as value:
             return f"{name} is {shown(value)}. {_hint(value, use)}"

@@ -43,6 +43,8 @@ def state_word(cycle: Cycle | None) -> str:
     if cycle.errors or cycle.problems or any(d.reason.startswith(("DENIED", "policy")) for d in cycle.decisions):
         return "degraded"
     phases = {cycle.rollout.of(service.name).phase for service in cycle.desired.services}
+    if phases == {Phase.ABSENT} and not cycle.rollout.admitted:
+        return "empty"
     return "converged" if not cycle.plan and phases == {Phase.STABLE} else "converging"
 
 

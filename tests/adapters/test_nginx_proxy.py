@@ -236,6 +236,24 @@ def test_a_damaged_note_is_no_note(bench: Bench, note: str) -> None:
     assert bench.retiring == 0
 
 
+@pytest.mark.parametrize("trap", ["pipe", "link", "folder"])
+def test_a_note_that_nginx_made_a_trap_of_is_no_note(bench: Bench, tmp_path: Path, trap: str) -> None:
+    """A captured nginx can write to the folder that its socket is in."""
+    bench.proxy.apply(PrepareProxy(()))
+    bench.nginx(101)
+    note = bench.run / "reload.json"
+    match trap:
+        case "pipe":
+            os.mkfifo(note)
+        case "link":
+            true = {"container": "c1", "noted_at_s": bench.now, "workers": [[101, 101]]}
+            (tmp_path / "elsewhere").write_text(json.dumps(true))
+            note.symlink_to(tmp_path / "elsewhere")
+        case _:
+            note.mkdir()
+    assert bench.retiring == 0
+
+
 def test_a_note_about_another_container_counts_nobody(bench: Bench) -> None:
     bench.proxy.apply(PrepareProxy(()))
     bench.nginx(101)

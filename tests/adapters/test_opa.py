@@ -420,9 +420,9 @@ def test_a_stopped_opa_is_late_and_no_later_than_the_deadline(binary: str) -> No
         started.wait()
         started.process.send_signal(signal.SIGSTOP)
         before = time.monotonic()
-        verdict = opa.OpaPolicy(started.socket_for, started.token, 0.3).evaluate("canary", {}, started.revision)
+        verdict = opa.OpaPolicy(started.socket_for, started.token, lambda: 0.3).evaluate("canary", {}, started.revision)
         assert (verdict.known, verdict.reason) == (False, "OPA did not answer within 0.3 s")
-        patient = opa.OpaPolicy(started.socket_for, started.token, 60.0)
+        patient = opa.OpaPolicy(started.socket_for, started.token, lambda: 60.0)
         assert patient.ready(started.revision) == (False, "OPA did not answer within 1 s")
         assert time.monotonic() - before < 10
 

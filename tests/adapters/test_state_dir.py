@@ -25,7 +25,7 @@ from reconciler.adapters import history_file
 from reconciler.adapters.history_file import MAX_WAITING, START, HistoryFile, HistoryReader, Position
 from reconciler.adapters.state_dir import MAX_CORRUPT_KEPT, LockHeld, StateDir
 from reconciler.core.errors import StateError
-from reconciler.formats.history import Link, check
+from reconciler.formats.history import MAX_LINE_BYTES, Link, check
 
 NOW = "2026-11-23T01:02:03Z"
 ROOT = os.geteuid() == 0
@@ -470,7 +470,7 @@ def again(directory: Path, content: bytes) -> None:
     (directory / "history.jsonl").write_bytes(content)
 
 
-@pytest.mark.parametrize("zeros", [1, 4095, 4096, 60_000])
+@pytest.mark.parametrize("zeros", [1, 4095, 4096, 65_535, 65_536])
 def test_zeros_at_the_end_are_torn(tmp_path: Path, zeros: int) -> None:
     filled(tmp_path / "s", 3).close()
     with (tmp_path / "s/history.jsonl").open("ab") as file:
@@ -481,14 +481,15 @@ def test_zeros_at_the_end_are_torn(tmp_path: Path, zeros: int) -> None:
     assert independent_length(tmp_path / "s") == 5
 
 
-def test_more_rubbish_than_a_crash_leaves_is_kept_and_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zeros", [65_537, 65_538, 100_000, 131_072, 131_073, 1_000_000])
+def test_more_rubbish_than_a_crash_leaves_is_kept_and_said(tmp_path: Path, zeros: int) -> None:
     filled(tmp_path / "s", 3).close()
     with (tmp_path / "s/history.jsonl").open("ab") as file:
-        file.write(b"\0" * 1_000_000)
+        file.write(b"\0" * zeros)
     log = history(tmp_path / "s")
     log.open(NOW)
     assert [record["kind"] for record in log.damage()] == ["history_corrupt"]
-    assert (tmp_path / "s/history-000001.jsonl").stat().st_size > 1_000_000
+    assert (tmp_path / "s/history-000001.jsonl").stat().st_size > zeros
     assert log.append(cycle(3), NOW).seq == 6
 
 
@@ -604,6 +605,14 @@ def test_an_interrupt_between_write_and_sync_is_nobody_s_tampering(
     log.append(cycle(3), NOW)
     assert numbers(tmp_path / "s") == [0, 1, 2, 3]
     assert log.damage() == []
+
+
+def test_a_segment_that_was_begun_and_not_used_is_gone_after_the_start(tmp_path: Path) -> None:
+    filled(tmp_path / "s", 2).close()
+    (tmp_path / "s/history.jsonl.next").write_text("stale")
+    history(tmp_path / "s").open(NOW)
+    assert not (tmp_path / "s/history.jsonl.next").exists()
+    assert independent_length(tmp_path / "s") == 3
 
 
 # --- somebody changed it while nobody looked
@@ -1069,6 +1078,20 @@ def test_odd_lines_are_read_as_odd(tmp_path: Path) -> None:
     read = list(log.read())
     assert ["odd" in record for record in read] == [True, False, True, True, False]
     assert log.tail(2) == read[-2:]
+
+
+def test_the_longest_records_are_lines_like_others(tmp_path: Path) -> None:
+    log = filled(tmp_path / "s", 1)
+    longest = MAX_LINE_BYTES - len(log.tail(1)[0]["hash"]) * 2 - 130
+    for length in range(longest, longest + 60):
+        log.append({"kind": "cycle", "logs": "x" * length}, NOW)
+    sizes = [len(line) for line in (tmp_path / "s/history.jsonl").read_bytes().splitlines(keepends=True)]
+    assert MAX_LINE_BYTES in sizes
+    assert log.verify(full=True).is_whole
+    assert not any("odd" in record for record in log.tail(70))
+    log.close()
+    log.open(NOW)
+    assert log.damage() == []
 
 
 def test_an_empty_directory_has_no_history(tmp_path: Path) -> None:

@@ -138,6 +138,11 @@ def test_nothing_yet(status: Any) -> None:
     assert "Last cycle: none yet" in text
 
 
+def test_without_a_daemon_it_says_what_a_cycle_would_do_now(status: Any) -> None:
+    status["last_cycle"] |= {"number": 0, "plan": ["create app: missing"]}
+    assert lines(status)[-2:] == ["A cycle now: 1 action", "  create app: missing"]
+
+
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\n\u202e" + "w" * 300
 
 

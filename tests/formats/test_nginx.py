@@ -393,7 +393,7 @@ def harmless(accepted: ProxyView) -> ProxyView:
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,20}", fullmatch=True)
 HOSTS = st.none() | st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{1,9}){0,2}", fullmatch=True)
-PATHS = st.just("/") | st.from_regex(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,6}){1,3}", fullmatch=True)
+PATHS = st.just("/") | st.from_regex(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]{1,7}){1,3}", fullmatch=True)
 ADDRESSES = st.tuples(st.integers(0, 255), st.integers(1, 254), st.integers(1, 65535)).map(
     lambda parts: f"10.0.{parts[0]}.{parts[1]}:{parts[2]}"
 )

@@ -162,10 +162,10 @@ def test_a_hostile_text_is_refused_quickly_with_a_place(data: bytes, where: tupl
 
 
 def refused(data: bytes) -> tuple[Problem, ...]:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ManifestError) as caught:
         load(data, "m.yaml")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert caught.value.problems
     return caught.value.problems
 
@@ -288,13 +288,13 @@ def test_no_pieces_of_yaml_do_anything_but_load_or_refuse(pieces: list[str]) -> 
 
 
 def only_manifest_errors(data: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     problems: tuple[Problem, ...] = ()
     try:
         load(data, "m.yaml").plain()
     except ManifestError as error:
         problems = error.problems or (Problem("", 0, 0, "\0"),)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert all(problem.message.isprintable() for problem in problems)
 
 
