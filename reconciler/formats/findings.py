@@ -57,6 +57,8 @@ class Findings:
         return len(self._problems) >= MOST
 
     def _found(self, where: Placed | tuple[int, int] | None, message: str) -> Problem:
+        if not message.isprintable():
+            message = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
         if where is None:
             return Problem(self.file, 0, 0, message)
         line, column = where if isinstance(where, tuple) else (where.line, where.column)

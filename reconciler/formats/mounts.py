@@ -105,7 +105,7 @@ def _short(item: Node, findings: Findings) -> _Wanted | None:
         findings.problem(
             item,
             f"{item.path} is {shown_text(text)}: a volume without a name would be new after every rollout. "
-            f"Write name:{text}.",
+            "Write name:/path.",
         )
         return None
     target, modes = rest[0], rest[1].split(",") if len(rest) > 1 else []

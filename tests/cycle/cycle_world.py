@@ -335,6 +335,9 @@ class _Watched(_Port):
     def facts(self) -> Any:
         return self.world.engine.facts()
 
+    def forget_image_failures(self) -> None:
+        self.world.engine.forget_image_failures()
+
 
 class _Prober(_Port):
     def probe(self, targets: Sequence[ProbeTarget]) -> Mapping[str, tuple[Health, str]]:

@@ -143,6 +143,7 @@ VOLUMES = [
     "./a:",
     ":/x",
     "/data",
+    "\\t/data",
     "data:/var/log/app",
     "data:/x$y",
     "da ta:/x",
@@ -401,6 +402,7 @@ def test_what_reaches_for_the_host_is_refused_by_name(where: str, lines: str, co
 @pytest.mark.parametrize("volume", VOLUMES)
 def test_a_mount_that_leaves_the_project_is_refused(volume: str) -> None:
     (first, *_) = problems(text(service=f'volumes: ["{volume}"]'))
+    assert first.message.isprintable()
     assert (first.line, first.column) == (4, 13 if "var/log/app" not in volume else 12)
     assert first.message.startswith("services.volumes")
 
