@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from reconciler.core.addresses import overlaps
 from reconciler.core.backoff import Backoff, strike, wait_s
 from reconciler.core.containers import KeptRevision, Layout
 from reconciler.core.decide import Context, advance, decide
@@ -365,11 +366,14 @@ def _wanted_kept(context: Context) -> list[KeptRevision]:
 
 
 def _with_subnet(ports: Ports, rollout: Rollout, observed: ObservedState) -> Rollout:
-    """The rollout with a subnet for our network, chosen once."""
+    """The rollout with a subnet for our network: chosen once, and again where another network took it meanwhile."""
     active = any(state.phase is not Phase.ABSENT for state in rollout.services.values())
-    if rollout.subnet or observed.engine.networks or not active:
+    if observed.engine.networks or not active:
         return rollout
-    found = ports.host.free_subnet(sorted(observed.engine.taken_subnets))
+    taken = sorted(observed.engine.taken_subnets)
+    if rollout.subnet and not overlaps(rollout.subnet, taken):
+        return rollout
+    found = ports.host.free_subnet(taken)
     return dataclasses.replace(rollout, subnet=found[0], ip_range=found[1]) if found else rollout
 
 

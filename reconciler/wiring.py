@@ -98,7 +98,7 @@ def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Call
         proxy=NginxProxy(
             live_dir=rendered / "nginx" / "live",
             run_dir=run / "nginx",
-            boxes=engine,
+            boxes=engine.boxes,
             monotonic=clock.monotonic,
             user=user,
         ),
@@ -184,7 +184,7 @@ class _Builds:
 
     @functools.cache  # noqa: B019 - one instance lives as long as the process
     def _images(self) -> LocalImages:
-        from reconciler.adapters.docker_engine import connect_to, default_address
+        from reconciler.adapters.engine_connection import connect_to, default_address
         from reconciler.adapters.local_images import LocalImages, cache_directory
 
         return LocalImages(connect_to(default_address(None), "auto", 600.0), cache_directory(os.environ, Path.home()))

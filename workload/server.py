@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 import termios
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -159,7 +160,7 @@ def drop_new_handshakes(listener: socket.socket) -> None:
 
     Closing a listener resets the connections that wait in its queue, with the request in them. Once the queue can
     only drain there are none. Who is ignored asks again after a second and is refused by then, with nothing sent.
-    Linux only; elsewhere nothing happens.
+    Linux only; elsewhere, and where a sandbox has no such filters, nothing happens.
     """
     if sys.platform != "linux":
         return
@@ -174,4 +175,5 @@ def drop_new_handshakes(listener: socket.socket) -> None:
     ):
         program.frombytes(struct.pack("HBBI", code, jump_true, jump_false, value))
     address, size_bytes = program.buffer_info()
-    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", size_bytes // 8, address))
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", size_bytes // 8, address))

@@ -14,7 +14,7 @@ from typing import Any
 import docker
 
 from reconciler.adapters import docker_decode as decode
-from reconciler.adapters.docker_engine import TROUBLE, Connect, connect_to, default_address
+from reconciler.adapters.engine_connection import TROUBLE, Connect, connect_to, default_address
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from reconciler.core.errors import ManifestError, Problem
 from reconciler.formats import manifest
@@ -24,11 +25,14 @@ MAX_BYTES = 1024 * 1024
 MAX_POLICIES = 100
 
 
+_Identity: TypeAlias = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What the file was like at one moment (monotonic seconds)."""
+    """What a file, or several, were like at one moment (monotonic seconds)."""
 
-    identity: tuple[int, int, int, int]
+    identity: tuple[_Identity, ...]
     at: float
 
 
@@ -50,6 +54,8 @@ class FileSource:
         self._allow = allow
         self._renamed: int | None = None
         self._look: _Look | None = None
+        self._look_beside: _Look | None = None
+        self._beside: dict[Path, os.stat_result] = {}
         self._last: _Reading | None = None
 
     @property
@@ -70,22 +76,32 @@ class FileSource:
             data, status = _read(self._path)
         except OSError as error:
             return self._unreadable(_why(error, self._path))
-        identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        self._beside = {}
         loaded = self._parsed(data)
-        return replace(loaded, settled=self._is_settled(identity, status))
+        is_settled = self._is_settled(status)
+        return replace(loaded, settled=self._is_settled_beside() and is_settled)
 
-    def _is_settled(self, identity: tuple[int, int, int, int], status: os.stat_result) -> bool:
-        now = self._clock.monotonic()
+    def _is_settled(self, status: os.stat_result) -> bool:
+        now, identity = self._clock.monotonic(), (_identity(status),)
         if self._look is None or self._look.identity != identity:
             self._look = _Look(identity, now)
-        if identity[0] == self._renamed and self._look.at == now:
+        if status.st_ino == self._renamed and self._look.at == now:
             self._look = _Look(identity, now - SETTLE_S)
         self._renamed = None
         return now - self._look.at >= SETTLE_S or self._clock.now() - status.st_mtime > OLD_S
 
+    def _is_settled_beside(self) -> bool:
+        """Nobody is writing a policy or an env file: half a policy may allow what the whole forbids."""
+        now, identity = self._clock.monotonic(), tuple(_identity(self._beside[path]) for path in sorted(self._beside))
+        if self._look_beside is None or self._look_beside.identity != identity:
+            self._look_beside = _Look(identity, now)
+        newest = max((status.st_mtime for status in self._beside.values()), default=0.0)
+        return now - self._look_beside.at >= SETTLE_S or self._clock.now() - newest > OLD_S
+
     def _parsed(self, data: bytes) -> Loaded:
         """What the bytes say; the last reading where neither they nor anything they name changed."""
-        policies, troubles = self._policies()
+        folder = self._policies_dir()
+        policies, troubles = self._policies(folder)
         if (
             self._last is not None
             and not troubles
@@ -95,11 +111,13 @@ class FileSource:
         reading = manifest.read(
             data,
             file=self._path.name,
-            folder=self._path.resolve().parent.name,
+            folder=str(self._path.resolve().parent),
             env_files=self._env_file,
             allow=self._allow(),
             processors=os.cpu_count(),
         )
+        if reading.desired and reading.desired.opa.policies_dir != folder:
+            policies, troubles = self._policies(reading.desired.opa.policies_dir)
         desired = replace(reading.desired, user_policies=policies) if reading.desired and not troubles else None
         is_yaml = desired is not None or _is_yaml(data, self._path.name)
         loaded = Loaded(reading.digest, desired, (*reading.problems, *troubles), reading.warnings, parsed=is_yaml)
@@ -111,19 +129,21 @@ class FileSource:
         named = [(name, self._env_file(name)) for name in env_files]
         return hashlib.sha256(data + repr((policies, named)).encode()).digest()
 
-    def _policies(self) -> tuple[tuple[tuple[str, str], ...], tuple[Problem, ...]]:
+    def _policies(self, name: str) -> tuple[tuple[tuple[str, str], ...], tuple[Problem, ...]]:
         """The operator's own `*.rego`, sorted by name; an absent folder is an empty one."""
-        folder = self._path.parent / self._policies_dir()
+        folder = self._path.parent / name
         try:
             names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".rego"))
         except (FileNotFoundError, NotADirectoryError):
             return (), ()
         except OSError as error:
             return (), (Problem(str(folder), 0, 0, _why(error, folder)),)
+        if len(names) > MAX_POLICIES:
+            return (), (Problem(str(folder), 0, 0, f"holds {len(names)} policies; at most {MAX_POLICIES} are read"),)
         found, troubles = [], []
-        for name in names[:MAX_POLICIES]:
+        for name in names:
             try:
-                found.append((name, _read(folder / name)[0].decode("utf-8")))
+                found.append((name, self._text(folder / name)))
             except (OSError, UnicodeDecodeError) as error:
                 troubles.append(Problem(str(folder / name), 0, 0, _why(error, folder / name)))
         return tuple(found), tuple(troubles)
@@ -138,13 +158,24 @@ class FileSource:
         if not path.is_relative_to(self._path.parent.resolve()):
             return None
         try:
-            return _read(path)[0].decode("utf-8")
+            return self._text(path)
         except (OSError, UnicodeDecodeError):
             return None
+
+    def _text(self, path: Path) -> str:
+        """A whole file beside the manifest; OSError or UnicodeDecodeError otherwise."""
+        data, self._beside[path] = _read(path)
+        if len(data) > MAX_BYTES:
+            raise OSError(0, f"is larger than {MAX_BYTES} bytes")
+        return data.decode("utf-8")
 
     def _unreadable(self, message: str) -> Loaded:
         digest = hashlib.sha256(message.encode()).hexdigest()
         return Loaded(digest, problems=(Problem(str(self._path), 0, 0, message),), parsed=False)
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:

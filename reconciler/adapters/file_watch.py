@@ -8,6 +8,7 @@ turning the link is seen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from watchdog.events import DirCreatedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
@@ -36,12 +37,12 @@ class FileWatch:
             return self._schedule(PollingObserver(timeout=1.0))
 
     def _schedule(self, observer: object) -> object:
-        def watch_policies(folder: Path) -> None:
-            observer.schedule(handler, str(folder))  # type: ignore[attr-defined]
+        def watch_all() -> None:
+            for folder in watched_folders(self._manifest):
+                observer.schedule(handler, str(folder))  # type: ignore[attr-defined]
 
-        handler = _Handler(self._manifest.name, self._changed, watch_policies)
-        for folder in watched_folders(self._manifest):
-            observer.schedule(handler, str(folder))  # type: ignore[attr-defined]
+        handler = _Handler(self._manifest.name, self._changed, watch_all)
+        watch_all()
         observer.start()  # type: ignore[attr-defined]
         return observer
 
@@ -63,17 +64,19 @@ def watched_folders(manifest: Path) -> tuple[Path, ...]:
 
 
 class _Handler(FileSystemEventHandler):
-    def __init__(self, name: str, changed: Callable[[bool], None], watch: Callable[[Path], None]) -> None:
+    def __init__(self, name: str, changed: Callable[[bool], None], watch_all: Callable[[], None]) -> None:
         self._name = name
         self._changed = changed
-        self._watch = watch
+        self._watch_all = watch_all
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type not in SEEN_TYPES:
             return
         path, target = Path(str(event.src_path)), Path(str(event.dest_path or event.src_path))
-        if isinstance(event, DirCreatedEvent) and path.name == POLICIES:
-            self._watch(path)
+        is_new_folder = isinstance(event, DirCreatedEvent) and path.name == POLICIES
+        if is_new_folder or path.is_symlink() or target.is_symlink():
+            with suppress(OSError):
+                self._watch_all()
         if isinstance(event, FileMovedEvent) and target.name == self._name:
             self._changed(True)
         elif self._matters(path) or self._matters(target):

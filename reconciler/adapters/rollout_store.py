@@ -11,6 +11,7 @@ import cattrs
 from reconciler.adapters.state_dir import StateDir
 from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import DesiredState, Json
+from reconciler.core.errors import StateError
 from reconciler.core.rollout import Rollout
 
 T = TypeVar("T")
@@ -45,9 +46,16 @@ class RolloutFiles:
         """All kept revisions."""
         if self._kept is None:
             names = [name for name in self._state.names(REVISIONS) if name.endswith(".json")]
-            read = [self._read(f"{REVISIONS}/{name}", KeptRevision) for name in names]
+            read = [self._read_kept(f"{REVISIONS}/{name}") for name in names]
             self._kept = {kept.revision: kept for kept in read if kept is not None}
         return tuple(self._kept.values())
+
+    def _read_kept(self, name: str) -> KeptRevision | None:
+        """One that cannot be read, or that a newer version wrote, is left out; it stays where it is."""
+        try:
+            return self._read(name, KeptRevision)
+        except StateError:
+            return None
 
     def keep(self, revision: KeptRevision) -> None:
         """Keep what is needed to start a revision again. Raises StateError."""

@@ -26,3 +26,14 @@ def pick_address(subnet: str, ip_range: str, taken: Iterable[str], name: str) ->
         if address not in dynamic and str(address) not in busy:
             return str(address)
     return None
+
+
+def overlaps(subnet: str, others: Iterable[str]) -> bool:
+    """Whether `subnet` shares an address with any of `others`; IPv6 ones never do."""
+    network = IPv4Network(subnet)
+    return any(":" not in other and network.overlaps(IPv4Network(other, strict=False)) for other in others)
+
+
+def holds(subnet: str | None, address: str | None) -> bool:
+    """Whether `address` lies in `subnet`; no subnet holds nothing."""
+    return subnet is not None and address is not None and IPv4Address(address) in IPv4Network(subnet)

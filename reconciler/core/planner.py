@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.addresses import pick_address
+from reconciler.core.addresses import holds, pick_address
 from reconciler.core.container import LABEL, ContainerSpec
 from reconciler.core.containers import service_container, slot_name
 from reconciler.core.desired import POLICY, PROXY, DesiredState
@@ -364,7 +364,9 @@ class _Draft:
             return None
         if chosen is None and network is None:
             return None
-        address = container.address if chosen is None or chosen.ours else None
+        ours = chosen is None or chosen.ours
+        subnet = chosen.subnet if chosen else self.rollout.subnet
+        address = container.address if ours and holds(subnet, container.address) else None
         action = ConnectContainer(container.id, self.wish.desired.network.name, address, aliases)
         return self.add(action, container.name, "not on the network", network)
 

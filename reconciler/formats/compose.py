@@ -57,7 +57,7 @@ class ComposeView:
 
 def render(view: ComposeView) -> str:
     """docker-compose.yml; equal views give equal bytes. RenderError names what cannot be written."""
-    services = _services(_checked(view))
+    services = {name: _written(fields) for name, fields in _services(_checked(view)).items()}
     document: dict[str, Value] = {"name": view.project, "services": services}
     if any(service.spec.network for service in view.services):
         document["networks"] = {NETWORK_KEY: {"name": view.network_name, "driver": view.network_driver}}
@@ -163,6 +163,16 @@ def _service(view: ComposeView, service: ComposeService) -> Mapping[str, Value]:
     }
 
 
+def _written(fields: Mapping[str, Value]) -> Mapping[str, Value]:
+    """The fields as the file has them. Compose loses a name that begins with `x-` in a mapping, but not in a list."""
+    written = dict(fields)
+    for field in ("environment", "labels"):
+        pairs = fields.get(field)
+        if isinstance(pairs, Mapping) and any(name.startswith("x-") for name in pairs):
+            written[field] = [f"{name}={value}" for name, value in pairs.items()]
+    return written
+
+
 def _depends_on(view: ComposeView, service: ComposeService) -> Mapping[str, str]:
     """Service -> condition, sorted. Where there is no test for Compose to run, healthy can only mean started.
 
@@ -228,7 +238,8 @@ def _placed_mount(mount: Mapping[str, Value], working_dir: str | None) -> Mappin
 # ── what may go in ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_KEY = re.compile(r"(?!x-)[A-Za-z0-9][A-Za-z0-9._-]*")
+_REAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"(?!<<\Z)[^=\s\x00-\x1f\x7f]+")
 _NUL_OR_HALF_A_CHARACTER = re.compile("[\x00\ud800-\udfff]")
 
@@ -237,13 +248,15 @@ def _checked(view: ComposeView) -> ComposeView:
     """`view`, if its names are Compose's kind of names and refer to each other."""
     _fit(_PROJECT, "project.name", view.project, "lower-case letters, digits, dashes and underscores")
     names = [service.name for service in view.services]
+    kind = "letters, digits, dots, dashes and underscores, and no `x-` in front"
     for name in names:
-        _fit(_KEY, "a Compose service's name", name, "letters, digits, dots, dashes and underscores")
+        _fit(_KEY, "a Compose service's name", name, kind)
         if names.count(name) > 1:
             raise RenderError(f"Two Compose services are called {name}.")
-    for key, name in (*view.volumes, ("network", view.network_name)):
-        _fit(_KEY, "a volume's key", key, "letters, digits, dots, dashes and underscores")
-        _fit(_KEY, f"the name of {key}", name, "letters, digits, dots, dashes and underscores")
+    for key, name in view.volumes:
+        _fit(_KEY, "a volume's key", key, kind)
+        _fit(_REAL_NAME, f"the name of the volume {key}", name, kind)
+    _fit(_REAL_NAME, "network.name", view.network_name, kind)
     for service in view.services:
         _checked_service(service, names, [key for key, _ in view.volumes])
     return view

@@ -81,7 +81,7 @@ def load(data: bytes, file: str) -> Node:
     if text is not None:
         try:
             root = _Builder(findings).build(_events(text))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # the Python parser lets some of the latter out
             _syntax(error, findings)
     if findings.problems or root is None:
         raise ManifestError(findings.problems)
@@ -92,7 +92,8 @@ def load(data: bytes, file: str) -> Node:
 
 
 _NOT_ALLOWED = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff0-\uffff\U000e0000-\U000e0fff]"
 )
 _BREAK = re.compile("\r\n|\r|\n")
 
@@ -150,7 +151,7 @@ _SYNTAX_HINTS = (
 )
 
 
-def _syntax(error: yaml.YAMLError, findings: Findings) -> None:
+def _syntax(error: Exception, findings: Findings) -> None:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     said = str(getattr(error, "problem", None) or type(error).__name__)
     hint = next((hint for part, hint in _SYNTAX_HINTS if part in said), "Check the indentation and the quotes here.")

@@ -226,7 +226,7 @@ class NginxWorld:
         return NginxProxy(
             live_dir=self.rendered / "nginx/live",
             run_dir=self.run / "nginx",
-            boxes=self.engine,
+            boxes=self.engine.boxes,
             monotonic=now,
             user=USER,
             proc=proc,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.core.record import Trigger
 from reconciler.core.words import Deploy
 from reconciler.cycle import flushed, look, preview
-from reconciler.core.record import Trigger
 from tests.cycle.cycle_world import V2, World
 
 

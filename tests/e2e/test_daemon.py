@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from tests.e2e.stack import BIN, Stack, wait_for
@@ -331,3 +332,19 @@ def test_every_container_must_be_hardened_and_only_nginx_published(deployed: Sta
     (opa,) = deployed.containers("opa")
     assert list(opa.attrs["NetworkSettings"]["Networks"]) == ["none"]
     assert {m["Name"] for m in deployed.containers("app")[0].attrs["Mounts"]} == {f"{deployed.project}-logs"}
+
+
+def test_a_subnet_taken_meanwhile_must_be_chosen_anew(stack: Stack) -> None:
+    assert stack.run("deploy").returncode == 0
+    (network,) = stack.engine.networks.list(names=[f"{stack.project}-net"])
+    config = network.attrs["IPAM"]["Config"][0]
+    assert stack.run("teardown").returncode == 0
+    pool = docker.types.IPAMPool(subnet=config["Subnet"])
+    squatter = stack.engine.networks.create(
+        f"{stack.project}-squatter", ipam=docker.types.IPAMConfig(pool_configs=[pool])
+    )
+    try:
+        assert stack.run("deploy").returncode == 0
+        assert stack.answers()
+    finally:
+        squatter.remove()

@@ -178,6 +178,8 @@ def test_healthy_means_started_where_compose_has_nothing_to_run():
     [
         (view(project="Demo"), "project.name is 'Demo'"),
         (view(service("a b")), "a Compose service's name is 'a b'"),
+        (view(service("x-a")), "a Compose service's name is 'x-a'"),
+        (view(volumes=(("x-logs", "logs"),)), "a volume's key is 'x-logs'"),
         (view(service(), service()), "Two Compose services are called app-blue"),
         (view(service("nginx", (("nobody", "service_started"),))), "depends_on has nobody"),
         (view(service("nginx", (("nginx", "healthy"),))), "depends_on has nginx: healthy"),
@@ -190,8 +192,8 @@ def test_healthy_means_started_where_compose_has_nothing_to_run():
         (view(service(environment=(("A", "a\0b"),))), "NUL or half of a pair"),
         (view(service(environment=(("A", "\ud800"),))), "NUL or half of a pair"),
         (view(ComposeService("opa", spec(network=None), ("opa",), ())), "has no network"),
-        (view(network_name="a b"), "the name of network is 'a b'"),
-        (view(volumes=(("logs", "../x"),)), "the name of logs is '../x'"),
+        (view(network_name="a b"), "network.name is 'a b'"),
+        (view(volumes=(("logs", "../x"),)), "the name of the volume logs is '../x'"),
     ],
 )
 def test_what_compose_could_not_read_is_refused_by_name(broken, message):
@@ -206,6 +208,12 @@ AMBIGUOUS = (
 TEXTS = st.sampled_from(AMBIGUOUS) | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20
 )
+
+
+def test_names_that_compose_takes_for_extensions_are_written_as_a_list():
+    pairs = (("x-b", "1"), ("A", "2 $"))
+    read = yaml.safe_load(render(view(service(environment=pairs, labels=pairs))))["services"]["app-blue"]
+    assert read["environment"] == read["labels"] == ["A=2 $$", "x-b=1"]
 
 
 @settings(max_examples=200, deadline=None)
@@ -373,7 +381,7 @@ def test_compose_reads_back_what_was_meant(tmp_path):
     assert read["volumes"]["logs"]["name"] == "demo-logs"
 
 
-NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,9}", fullmatch=True)
+NAMES = st.from_regex(r"(x-)?[A-Za-z_][A-Za-z0-9_.-]{0,9}", fullmatch=True)
 PAIRS = st.dictionaries(NAMES, TEXTS, max_size=3).map(lambda found: tuple(found.items()))
 WORDS = st.none() | st.lists(TEXTS, max_size=3).map(tuple)
 SECONDS = st.integers(0, 100_000).map(float) | st.integers(1, 10_000_000).map(lambda micro: micro / 1_000_000)

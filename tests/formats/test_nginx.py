@@ -224,20 +224,6 @@ ATTACKS = [
     'x"; return 302 http://evil/$request_uri; add_header Z "y',
     "x'; return 302 http://evil/; #",
     "unix:/run/docker.sock",
-    "169.254.169.254:80",
-    "0.0.0.0:80",
-    "224.0.0.1:80",
-    "2130706433:80",
-    "0x7f000001:80",
-    "0177.0.0.1:80",
-    "[::1]:8181",
-    "localhost:8181",
-    "opa:8181",
-    "10.0.0.2:0",
-    "10.0.0.2:65536",
-    "10.0.0.2:080",
-    "10.0.0.2",
-    "10.0.0.2:80 backup",
     "1 max_fails=0; server 127.0.0.1:8181",
     "127.0.0.1 backup; server 127.0.0.1:8181",
     "$http_authorization$cookie_session",
@@ -324,6 +310,38 @@ def test_any_text_is_refused_or_inert_in_every_field(field, text):
         return
     assert not BITES.search(text)
     assert is_inert(rendered, built)
+
+
+NO_CONTAINERS = (
+    *("169.254.169.254:80", "0.0.0.0:80", "224.0.0.1:80", "240.0.0.1:80", "255.255.255.255:80", "2130706433:80"),
+    *("0x7f000001:80", "0177.0.0.1:80", "127.1:80", "[::1]:8181", "::1:80", "localhost:8181", "opa:8181", "opa.:80"),
+    *(
+        "unix:/run/docker.sock",
+        "10.0.0.2:0",
+        "10.0.0.2:65536",
+        "10.0.0.2:080",
+        "10.0.0.2:+80",
+        "10.0.0.2",
+        ":80",
+        "10.0.0.2:",
+    ),
+    *(
+        "10.0.0.2:80 backup",
+        "10.0.0.2:80/x",
+        "10.0.0.2:80\n",
+        "10.0.0.02:80",
+        "evil.example.com:80",
+        "-blue:80",
+        "",
+        " ",
+    ),
+)
+
+
+@pytest.mark.parametrize("member", NO_CONTAINERS)
+def test_a_member_is_a_containers_address_or_a_slots_alias(member):
+    with pytest.raises(RenderError, match=r"(A|the port of a) member of app-blue"):
+        render(view(service(members={Slot.BLUE: (member,)})))
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, True, 80.0, "80", None])
