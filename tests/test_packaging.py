@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from reconciler import __version__, assets
-from reconciler.cli.verbs import VERBS, Verb
 
 ROOT = Path(__file__).parents[1]
 SETUP = configparser.ConfigParser()
@@ -66,15 +65,6 @@ def test_a_version_is_one_that_packages_may_have() -> None:
 
 
 # ---------------------------------------------------------------- documentation
-
-
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_every_command_is_explained_with_its_options(verb: Verb) -> None:
-    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-    spelled = re.findall(r"`([^`\n]+)`", page)
-    assert any(text.split()[0] == verb.name for text in spelled)
-    missing = [option.flags for option in verb.options if not any(flag in page for flag in option.flags)]
-    assert missing == []
 
 
 DOCUMENTS = [

@@ -35,6 +35,7 @@ BACKLOG = 2048
 SETTLE_S = 0.02
 # A connection that has not sent a whole request head is given this long after the listener has closed.
 NEWCOMER_S = 0.5
+QUEUE_TURNS = 1000
 # Nothing takes longer than a slow body; what is left after this is cut off.
 FINISH_LIMIT_S = 30.0
 POLL_S = 0.01
@@ -123,28 +124,33 @@ class WorkloadServer(Server):
             if self.force_exit or waited_s > FINISH_LIMIT_S:
                 return
             for connection in list(self.server_state.connections):
-                if is_silent(connection) or (waited_s > NEWCOMER_S and not is_owed_an_answer(connection)):
+                if is_silent(connection, patience_is_over=waited_s > NEWCOMER_S):
                     connection.transport.close()
             await asyncio.sleep(POLL_S)
 
 
 async def empty_queues(listeners: list[socket.socket]) -> None:
-    """Every connection made is accepted, however late this process got its turn on the processor."""
-    clock = asyncio.get_running_loop().time
-    give_up_at_s = clock() + NEWCOMER_S
-    while clock() < give_up_at_s and select.select(listeners, [], [], 0)[0]:
+    """Every connection made is accepted, however late this process got its turn on the processor.
+
+    Counted in turns of the event loop, not in time: each accepts what there is, unless the descriptors have run out.
+    """
+    for _ in range(QUEUE_TURNS):
+        if not select.select(listeners, [], [], 0)[0]:
+            return
         await asyncio.sleep(0)
 
 
-def is_owed_an_answer(connection: Any) -> bool:
-    return connection.cycle is not None and not connection.cycle.response_complete
+def is_silent(connection: Any, patience_is_over: bool) -> bool:
+    """Whether no request is being answered and not a byte of another has come, not even one that nobody has read.
 
-
-def is_silent(connection: Any) -> bool:
-    """Whether the last request is answered and not a byte of another has come, not even one that nobody has read."""
+    Who has not asked for anything yet, or not to the end, counts as silent only when `patience_is_over`.
+    """
     cycle = connection.cycle
-    is_between_requests = cycle is not None and cycle.response_complete and cycle.scope is connection.scope
-    return is_between_requests and unread_bytes(connection.transport) == 0
+    is_owed_an_answer = cycle is not None and not cycle.response_complete
+    is_between_requests = cycle is not None and cycle.scope is connection.scope
+    return (
+        not is_owed_an_answer and (is_between_requests or patience_is_over) and unread_bytes(connection.transport) == 0
+    )
 
 
 def unread_bytes(transport: asyncio.Transport) -> int:

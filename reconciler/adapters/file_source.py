@@ -204,7 +204,7 @@ def _is_yaml(data: bytes, file: str) -> bool:
 def _why(error: Exception, path: Path) -> str:
     match error:
         case FileNotFoundError():
-            return f"there is no {path.name} here. Write one (six keys are enough, see docs/manifest.md), or name it with --file"
+            return f"there is no {path.name} here. Write one (six keys, see docs/manifest.md), or name it with --file"
         case PermissionError():
             return f"may not be read by this user; `chmod +r {path.name}` or run as its owner"
         case UnicodeDecodeError():

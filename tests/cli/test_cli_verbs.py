@@ -35,8 +35,9 @@ HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202egnp\x08\r"
 
 def command(*words: str, **options: Any) -> subprocess.Popen[str]:
     """A command in a process of its own."""
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.Popen([*PROGRAM, *words], text=True, **streams)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    return subprocess.Popen([*PROGRAM, *words], text=True, **{**streams, "env": environment, **options})
 
 
 # --- deploy ------------------------------------------------------------------------------------------------------

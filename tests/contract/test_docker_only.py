@@ -13,8 +13,8 @@ import pytest
 from contract_worlds import TEST_IMAGE, DockerWorld, Stage
 
 from reconciler.adapters.clock import monotonic
-from reconciler.adapters.port_listeners import can_bind
 from reconciler.adapters.engine_events import EngineEvents
+from reconciler.adapters.port_listeners import can_bind
 from reconciler.core.container import LABEL, PublishedPort
 from reconciler.core.desired import HealthCheck, Mount
 from reconciler.core.observed import Status
