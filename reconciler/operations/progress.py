@@ -85,7 +85,7 @@ def _held(cycle: Cycle) -> Failure | None:
         if decision.reason.startswith("DENIED: "):
             return Failure(Exit.DENIED, decision.reason)
         if decision.reason.startswith("policy engine failed"):
-            return Failure(Exit.POLICY_FAILED, decision.reason.capitalize())
+            return Failure(Exit.POLICY_FAILED, f"P{decision.reason[1:]}")
         if decision.reason and not decision.reason.startswith("waiting"):
             return Failure(Exit.ERROR, decision.reason)
     return None
