@@ -37,7 +37,10 @@ POLICY_PATIENCE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one cycle hands to the next. Only `rollout` and `last_good` matter, and both are on disk too."""
+    """What one cycle hands to the next. Only `rollout` and `last_good` matter, and both are on disk too.
+
+    `voice` is what the last record said, `intended` a plan that was written down and has not done anything yet.
+    """
 
     rollout: Rollout = field(default_factory=Rollout)
     last_good: DesiredState | None = None
@@ -46,6 +49,7 @@ class Memory:
     allow_interruption: bool = False
     voice: str | None = None
     idle: IdleRun | None = None
+    intended: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ def run_cycle(
     """One whole cycle, recorded, and what the next one needs to know."""
     notes = _Notes(memory.number + 1, trigger, ports.clock.timestamp(), ports.clock.monotonic())
     memory = _heard(memory, words)
+    _save_words(ports, memory, words, notes)
     if any(isinstance(word, Deploy) for word in words):
         ports.runtime.forget_image_failures()
     loaded = ports.source.load()
@@ -93,7 +98,9 @@ def run_cycle(
         except Exception as error:  # noqa: BLE001 - a bug is recorded as one, and nothing more is done in this cycle
             notes.errors.append(f"bug: {type(error).__name__}: {error}")
     cycle = notes.cycle(memory.rollout, ports)
-    return cycle, _recorded(ports, dataclasses.replace(memory, number=cycle.number), cycle)
+    intended = "" if cycle_record.changed_the_world(cycle) or not cycle.plan.acts else str(cycle.plan)
+    memory = dataclasses.replace(memory, number=cycle.number, intended=intended)
+    return cycle, _recorded(ports, memory, cycle, is_intended=notes.is_intended)
 
 
 def look(ports: Ports, setting: Setting, memory: Memory, trigger: Trigger) -> Cycle:
@@ -163,8 +170,8 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption)
     plan = make_plan(wish, observed, rollout)
     notes.saw(asked.force, observed, decisions, plan)
-    if plan.acts:
-        memory = flushed(ports, memory)
+    if plan.acts and str(plan) != memory.intended:
+        memory, notes.is_intended = flushed(ports, memory), True
         _append(ports, cycle_record.intent(notes.number, notes.trigger, plan, ports.clock.timestamp()), notes)
     notes.results = _carry_out(ports, setting, memory.backoff, plan)
     return _remembered(memory, rollout, ports.clock.monotonic(), notes)
@@ -178,6 +185,15 @@ def _heard(memory: Memory, words: Sequence[Word]) -> Memory:
         allow = memory.allow_interruption or (isinstance(word, Deploy) and word.allow_interruption)
         memory = dataclasses.replace(memory, rollout=hear(memory.rollout, word), allow_interruption=allow)
     return memory
+
+
+def _save_words(ports: Ports, memory: Memory, words: Sequence[Word], notes: _Notes) -> None:
+    """What an operator said is not lost, even if the engine is away and the daemon dies before it is back."""
+    try:
+        if words:
+            ports.rollouts.save(memory.rollout)
+    except StateError as error:
+        notes.errors.append(str(error))
 
 
 def _asked(memory: Memory, loaded: Loaded) -> Asked | None:
@@ -286,12 +302,11 @@ def _policy_health(ports: Ports, target: PolicyTarget, state: ObservedState) -> 
 def _last_words(ports: Ports, container: ObservedContainer) -> str:
     """What a container that stopped said last."""
     try:
-        lines = [
-            line.decode("utf-8", "replace").strip() for line in ports.runtime.logs(container.id, tail=5, follow=False)
-        ]
+        said = [line or b"" for line in ports.runtime.logs(container.id, tail=5, follow=False)]
     except EngineError as error:
         return str(error)
-    return " ".join(line for line in lines if line)[:1000] or f"exited with code {container.exit_code}"
+    words = b" ".join(said).decode("utf-8", "replace").split()
+    return " ".join(words)[:1000] or f"exited with code {container.exit_code}"
 
 
 # ---------------------------------------------------------------- gates
@@ -355,10 +370,17 @@ def _saved(ports: Ports, before: Rollout, after: Rollout, context: Context, note
         for kept in _wanted_kept(context):
             ports.rollouts.keep(kept)
         ports.rollouts.save(after)
+        ports.rollouts.forget_all_but(_needed(after, context.targets))
     except StateError as error:
         notes.errors.append(str(error))
         return remember(before, context.observed, replicas)
     return after
+
+
+def _needed(rollout: Rollout, targets: Targets) -> set[str]:
+    """The revisions that run, are on their way, or are wanted."""
+    releases = [r for s in rollout.services.values() for r in (s.stable, s.candidate, s.leaving) if r]
+    return {release.revision for release in (*releases, *targets.wanted.values())}
 
 
 def _wanted_kept(context: Context) -> list[KeptRevision]:
@@ -398,10 +420,10 @@ def _append(ports: Ports, record: cycle_record.Record, notes: _Notes) -> None:
         notes.errors.append(trouble)
 
 
-def _recorded(ports: Ports, memory: Memory, cycle: Cycle) -> Memory:
+def _recorded(ports: Ports, memory: Memory, cycle: Cycle, *, is_intended: bool) -> Memory:
     """Write the cycle down; one that says nothing new joins the run of idle ones, to be written as one record."""
     record, voice = cycle_record.finished(cycle), cycle_record.voice(cycle)
-    is_news = voice != memory.voice or cycle_record.changed_the_world(cycle)
+    is_news = is_intended or voice != memory.voice or cycle_record.changed_the_world(cycle)
     if not is_news and (memory.idle is None or memory.idle.fits(record)):
         idle = memory.idle.add(record) if memory.idle else IdleRun.start(record)
         return dataclasses.replace(memory, idle=idle)
@@ -452,6 +474,7 @@ class _Notes:
         self.errors: list[str] = []
         self.is_settled = True
         self.asked = ""
+        self.is_intended = False
 
     def saw(self, desired: DesiredState, observed: ObservedState, decisions: tuple[Decision, ...], plan: Plan) -> None:
         self.desired, self.observed, self.decisions, self.plan = desired, observed, decisions, plan

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import socket
+import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -62,10 +64,12 @@ def run_forever(options: argparse.Namespace) -> None:
         finished = _told(logger, metrics)
         loop = stack.enter_context(wiring.loop_of(state_dir, source, state, finished))
         loop.turns_itself = True
-        desk = wiring.operations(Place(manifest, state_dir, system.timestamp()), source, lambda: loop)
+        desk = wiring.operations(Place(manifest, state_dir, system.timestamp()), source, lambda _acts: loop)
         control = ControlServer(state_dir / "run" / "control.sock", desk.run, options.group)
         control.start()
         stack.callback(control.stop)
+        if options.group:
+            _let_in(options.group, (state_dir, state_dir / "run"))
         stack.enter_context(_watching(manifest, source, loop))
         stack.enter_context(_hearing_the_engine(loop))
         _take_signals(loop)
@@ -165,6 +169,18 @@ def _hearing_the_engine(loop: Loop) -> Iterator[None]:
 def _network_of(loop: Loop) -> frozenset[str]:
     desired = loop.memory.last_good
     return frozenset({desired.network.name}) if desired else frozenset()
+
+
+def _let_in(group: str, folders: Sequence[Path]) -> None:
+    """Members of `group` may reach the control socket and read the history. Raises StateError."""
+    try:
+        for folder in folders:
+            shutil.chown(folder, group=group)
+            folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_ISGID)
+    except (LookupError, OSError) as error:
+        raise StateError(
+            f"group {group} cannot be let in: {error}. Is there such a group, and are you in it?"
+        ) from error
 
 
 def _take_signals(loop: Loop) -> None:

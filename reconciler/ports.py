@@ -80,8 +80,8 @@ class Runtime(Protocol):
         """An operator asks: images that could not be had are tried again at once."""
         ...
 
-    def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes]:
-        """Log lines of a container, oldest first. Raises EngineError."""
+    def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes | None]:
+        """Log lines of a container, oldest first; None is "nothing new for now". Raises EngineError."""
         ...
 
     def facts(self) -> Sequence[tuple[str, bool, str]]:

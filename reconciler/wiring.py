@@ -44,16 +44,20 @@ def local_operations(manifest: Path, state_dir: Path) -> Iterator[Operations]:
     """Operations in this process. The lock is taken, and the engine looked for, only by what needs them."""
     source = FileSource(manifest, clock.SystemClock())
     with ExitStack() as stack:
+        opened: list[Loop] = []
 
-        def open_loop() -> Loop:
-            state = stack.enter_context(StateDir(state_dir))
-            stack.enter_context(state.lock("swiftdeploy", clock.SystemClock().timestamp()))
-            return stack.enter_context(loop_of(state_dir, source, state, finished=lambda _cycle: None))
+        def open_loop(acts: bool) -> Loop:
+            if not opened:
+                state = stack.enter_context(StateDir(state_dir))
+                if acts:
+                    stack.enter_context(state.lock("swiftdeploy", clock.SystemClock().timestamp()))
+                opened.append(stack.enter_context(loop_of(state_dir, source, state, finished=lambda _cycle: None)))
+            return opened[0]
 
         yield operations(Place(manifest, state_dir), source, open_loop)
 
 
-def operations(place: Place, source: FileSource, open_loop: Callable[[], Loop]) -> Operations:
+def operations(place: Place, source: FileSource, open_loop: Callable[[bool], Loop]) -> Operations:
     """The desk over a loop."""
     return Operations(place, source, open_loop, _replace_file, _fetch)
 

@@ -19,6 +19,7 @@ import struct
 import sys
 import termios
 from contextlib import suppress
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -31,8 +32,8 @@ from uvicorn.server import Server
 # Longer than a proxy keeps its idle connections (nginx: 60 s), so that the proxy is always the one that closes.
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
-# Enough for a handshake that has begun to finish; then it waits in the queue to be accepted.
-SETTLE_S = 0.02
+# Enough for a handshake that has begun to finish, also where the kernel is late to look at its packets.
+SETTLE_S = 0.1
 # A connection that has not sent a whole request head is given this long after the listener has closed.
 NEWCOMER_S = 0.5
 QUEUE_TURNS = 1000
@@ -109,7 +110,7 @@ class WorkloadServer(Server):
     async def _close_listeners(self, listeners: list[socket.socket]) -> None:
         for listener in listeners:
             drop_new_handshakes(listener)
-        await asyncio.sleep(SETTLE_S)
+        await settle()
         await empty_queues(listeners)
         for server in self.servers:
             server.close()
@@ -117,16 +118,22 @@ class WorkloadServer(Server):
             listener.close()
 
     async def _finish_connections(self) -> None:
-        clock = asyncio.get_running_loop().time
-        began_at_s = clock()
+        began_at_s = monotonic()
         while self.server_state.connections or self.server_state.tasks:
-            waited_s = clock() - began_at_s
+            waited_s = monotonic() - began_at_s
             if self.force_exit or waited_s > FINISH_LIMIT_S:
                 return
             for connection in list(self.server_state.connections):
                 if is_silent(connection, patience_is_over=waited_s > NEWCOMER_S):
                     connection.transport.close()
             await asyncio.sleep(POLL_S)
+
+
+async def settle() -> None:
+    """SETTLE_S have gone by on the clock; the event loop's own time lags behind on a busy machine."""
+    settled_at_s = monotonic() + SETTLE_S
+    while monotonic() < settled_at_s:
+        await asyncio.sleep(POLL_S)
 
 
 async def empty_queues(listeners: list[socket.socket]) -> None:

@@ -148,7 +148,7 @@ class DockerEngine:
         missing = set(wanted.ports).difference(*map(decode.bound_ports, own))
         return self._lookups.port_holders(missing) if missing else {}
 
-    def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes]:
+    def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes | None]:
         """Log lines of a container, oldest first; a negative `tail` is all of them. Raises EngineError."""
         return engine_logs.lines(self._connections, container_id, tail=tail, follow=follow)
 

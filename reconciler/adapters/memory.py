@@ -179,7 +179,7 @@ class MemoryEngine:
         """That this is no engine. Never raises."""
         return (("engine", not self.is_down, "in memory"),)
 
-    def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes]:
+    def logs(self, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes | None]:
         """What was put into `Box.log`; following ends at its end. Raises EngineError."""
         self._ask()
         lines = self._box(container_id).log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
@@ -16,16 +17,22 @@ def pick_address(subnet: str, ip_range: str, taken: Iterable[str], name: str) ->
     The search starts at a place that follows from `name`, which no two containers share, so that an address
     just given up is not given again at once: some client may still talk to it.
     """
+    ours = _ours(subnet, ip_range)
+    busy = set(taken)
+    start = zlib.crc32(name.encode()) % len(ours) if ours else 0
+    for step in range(len(ours)):
+        address = ours[(start + step) % len(ours)]
+        if address not in busy:
+            return address
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def _ours(subnet: str, ip_range: str) -> tuple[str, ...]:
+    """The addresses of `subnet` that Docker does not hand out, in order."""
     network, dynamic = IPv4Network(subnet), IPv4Network(ip_range)
     first, last = int(network.network_address) + RESERVED, int(network.broadcast_address) - 1
-    count = last - first + 1
-    busy = set(taken)
-    start = zlib.crc32(name.encode()) % count
-    for step in range(count):
-        address = IPv4Address(first + (start + step) % count)
-        if address not in dynamic and str(address) not in busy:
-            return str(address)
-    return None
+    return tuple(str(IPv4Address(n)) for n in range(first, last + 1) if IPv4Address(n) not in dynamic)
 
 
 def overlaps(subnet: str, others: Iterable[str]) -> bool:

@@ -286,7 +286,7 @@ class _Draft:
                 return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", connected)
             reloaded = self.add(ReloadProxy(running.id), PROXY, "runs an older configuration", connected)
             return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", reloaded)
-        waits = any(state.phase in _NEED_OLD_WORKERS_GONE for state in active)
+        waits = any(state.phase in _NEED_OLD_WORKERS_GONE or self.unwanted(state) for state in active)
         if waits and proxy.retiring and proxy.retiring_for_s < self.drain_s(active):
             return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, f"{proxy.retiring} old workers still serve")
         return connected
@@ -371,7 +371,14 @@ class _Draft:
         return self.add(action, container.name, "not on the network", network)
 
     def clear(self, state: ServiceRollout, *after: int | None) -> None:
-        """Remove what has no business in the service's slots: old releases, dead ones, replicas too many."""
+        """Remove what has no business in the service's slots."""
+        for container in self.unwanted(state):
+            kept = self.wish.targets.kept.get(container.revision)
+            self.remove(container, "not wanted any more", kept.service.stop_grace_period_s if kept else 10.0, *after)
+
+    def unwanted(self, state: ServiceRollout) -> list[ObservedContainer]:
+        """Old releases, dead ones, replicas too many."""
+        found = []
         busy = {state.serving: state.stable}
         if state.phase in (Phase.STARTING, Phase.PROMOTING):
             busy[state.candidate_slot] = state.candidate
@@ -382,9 +389,8 @@ class _Draft:
                 right = newest.get(container.replica) == container.id
                 wanted = self.replicas(state, len(newest))
                 if not (right and (container.replica or 0) < wanted):
-                    kept = self.wish.targets.kept.get(container.revision)
-                    grace = kept.service.stop_grace_period_s if kept else 10.0
-                    self.remove(container, "not wanted any more", grace, *after)
+                    found.append(container)
+        return found
 
     # ------------------------------------------------------------------ containers
 

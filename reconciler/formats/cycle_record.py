@@ -16,7 +16,7 @@ Record: TypeAlias = dict[str, Json]
 def finished(cycle: Cycle) -> Record:
     """The record of one cycle; every key is always there, null where nothing is known."""
     return {
-        "timestamp": cycle.started,
+        "timestamp": cycle.ended,
         "kind": "cycle",
         "mode": _mode(cycle),
         "req_per_sec": None,
@@ -26,6 +26,7 @@ def finished(cycle: Cycle) -> Record:
         "number": cycle.number,
         "trigger": trigger(cycle.trigger),
         "revision": cycle.desired.revision if cycle.desired else None,
+        "started": cycle.started,
         "duration_ms": round(cycle.duration_ms, 1),
         "phase": {name: state.phase.value for name, state in sorted(cycle.rollout.services.items())},
         "problems": [str(problem) for problem in cycle.problems],

@@ -40,13 +40,17 @@ class Place:
 
 
 class Operations:
-    """Answers requests. `open_loop` is called at most once, and only by verbs that need the engine."""
+    """Answers requests.
+
+    `open_loop` is called at most once, and only by verbs that need the engine; with true by those that act, and
+    must then hold the lock.
+    """
 
     def __init__(
         self,
         place: Place,
         source: Source,
-        open_loop: Callable[[], Loop],
+        open_loop: Callable[[bool], Loop],
         replace_file: Callable[[Path, bytes], None],
         fetch: Callable[[int, str], tuple[int, Mapping[str, str], bytes] | None],
     ) -> None:
@@ -84,7 +88,7 @@ class Operations:
     # ------------------------------------------------------------ looking
 
     def _status(self, request: Request) -> Events:
-        loop = self._open_loop()
+        loop = self._open_loop(False)
         cycle = loop.latest if loop.turns_itself else look(loop.ports, loop.setting, loop.memory, _trigger(request))
         daemon: Json = None
         if self._place.daemon_since:
@@ -92,7 +96,7 @@ class Operations:
         yield end(Exit.OK, value=status_value(cycle, str(self._place.manifest), daemon))
 
     def _diff(self, request: Request) -> Events:
-        loop = self._open_loop()
+        loop = self._open_loop(False)
         cycle, view = preview(loop.ports, loop.setting, loop.memory, _trigger(request))
         if view is None:
             yield _bad_manifest(cycle.problems)
@@ -121,7 +125,7 @@ class Operations:
         return found
 
     def _init(self, request: Request) -> Events:
-        loop = self._open_loop()
+        loop = self._open_loop(True)
         cycle, view = preview(loop.ports, loop.setting, loop.memory, _trigger(request))
         if view is None or cycle.problems:
             yield _bad_manifest(cycle.problems)
@@ -159,7 +163,7 @@ class Operations:
         yield from self._validate_machine(loaded.desired)
 
     def _validate_machine(self, desired: DesiredState) -> Events:
-        loop = self._open_loop()
+        loop = self._open_loop(False)
         cycle, view = preview(loop.ports, loop.setting, loop.memory, Trigger("operator", "validate"))
         assert cycle.observed is not None, "the manifest was just found good"
         assert view is not None, "the manifest was just found good"
@@ -198,7 +202,7 @@ class Operations:
 
     def _follow(self, request: Request, word: Word, timeout_s: float | None) -> Events:
         """Steps as they become true, until the stack is as the manifest asks, or will not be."""
-        loop = self._open_loop()
+        loop = self._open_loop(True)
         began, progress, told, last = loop.ports.clock.monotonic(), Progress(), 0, None
         said: set[str] = set()
         for cycle in loop.follow(_trigger(request), word):
@@ -234,12 +238,14 @@ class Operations:
         if wanted is None:
             known = ", ".join(s.name for s in loaded.desired.services)
             raise Refused(f"there is no service {name!r}; the manifest has: {known}")
-        if wanted.mode == mode:
+        running = self._open_loop(True).memory.rollout.of(name).stable
+        if wanted.mode == mode and running is not None and running.mode == mode:
             yield end(Exit.OK, f"{name} is {mode} already; nothing to do")
             return
-        text = self._place.manifest.read_bytes()
-        self._replace_file(self._place.manifest, write_back.set_mode(text, name, str(mode)))
-        yield line(f"{self._place.manifest.name}: {name} mode {wanted.mode} → {mode}")
+        if wanted.mode != mode:
+            text = self._place.manifest.read_bytes()
+            self._replace_file(self._place.manifest, write_back.set_mode(text, name, str(mode)))
+            yield line(f"{self._place.manifest.name}: {name} mode {wanted.mode} → {mode}")
         yield from self._followed_and_confirmed(request, name, str(mode), loaded.desired)
 
     def _followed_and_confirmed(self, request: Request, name: str, mode: str, desired: DesiredState) -> Events:
@@ -261,7 +267,7 @@ class Operations:
         return f" (its health check says so{', X-Mode: ' + header if header else ''})"
 
     def _teardown(self, request: Request) -> Events:
-        loop = self._open_loop()
+        loop = self._open_loop(True)
         trigger = _trigger(request)
         began, said = loop.ports.clock.monotonic(), set[str]()
         for cycle in loop.follow(trigger, Teardown(volumes=request.args.get("volumes") is True)):
@@ -291,7 +297,7 @@ class Operations:
                 yield line(f"{path}: {result.detail}")
 
     def _logs(self, request: Request) -> Events:
-        loop = self._open_loop()
+        loop = self._open_loop(False)
         cycle = look(loop.ports, loop.setting, loop.memory, _trigger(request))
         if cycle.observed is None:
             yield _bad_manifest(cycle.problems)
@@ -306,12 +312,15 @@ class Operations:
         for container in containers[-1:] if follow else containers:
             lines = loop.ports.runtime.logs(container.id, tail=tail if isinstance(tail, int) else 100, follow=follow)
             for text in lines:
+                if text is None:
+                    yield TICK
+                    continue
                 shown = text.decode("utf-8", "replace").rstrip("\r\n")
                 yield line(f"{container.name}  {shown}" if len(containers) > 1 else shown)
         yield end(Exit.OK)
 
     def _doctor(self, request: Request) -> Events:
-        loop = self._open_loop()
+        loop = self._open_loop(False)
         loaded = self._source.load()
         facts = loop.ports.runtime.facts()
         for number, (name, is_good, detail) in enumerate(facts, 1):

@@ -141,7 +141,9 @@ def test_a_file_that_is_damaged_or_newer_counts_as_absent(folder: StateDir, name
     elif damage == "not json":
         path.write_bytes(b"\0" * 100)
     elif damage == "newer format":
-        folder.save_json(name, {"format": rollout_store.FORMAT + 1, "value": {}})
+        value = folder.load_json(name).value
+        assert value is not None
+        folder.save_json(name, {**value, "format": rollout_store.FORMAT + 1})
     else:
         folder.save_json(name, {"format": rollout_store.FORMAT, "value": {"services": 3, "project": []}})
     again = RolloutFiles(folder)

@@ -146,7 +146,6 @@ def test_a_failed_first_deployment_leaves_nothing_of_it_running() -> None:
     assert world.images() == []
 
 
-@pytest.mark.xfail(strict=True, reason="at rest the planner does not wait for nginx's old workers before it removes")
 def test_scaling_up_and_down_never_takes_a_container_that_gets_requests(deployed: World) -> None:
     for replicas in (3, 1):
         deployed.wants(dataclasses.replace(V1, revision=str(replicas) * 64, services=(service(replicas=replicas),)))
@@ -208,3 +207,40 @@ def test_a_failing_action_is_looked_at_again_and_done(deployed: World) -> None:
     deployed.wants(V2)
     deployed.converge()
     assert (deployed.images(), failures) == (["demo:2"], [])
+
+
+def test_a_candidate_that_dies_before_the_switch_never_takes_the_old_one_with_it(deployed: World) -> None:
+    deployed.wants(V2)
+    deployed.until(lambda _: deployed.app.phase is Phase.PROMOTING)
+    deployed.sick = {"demo:2"}
+    (bad,) = (box for box in deployed.boxes() if box.request.spec.image == "demo:2")
+    deployed.engine.crash(bad.name, oom=True)
+    deployed.passes(61)
+    deployed.until(lambda cycle: deployed.app.phase is Phase.STABLE)
+    assert deployed.images() == ["demo:1"]
+
+
+def test_a_stable_container_that_dies_while_a_new_one_starts_is_healed(deployed: World) -> None:
+    deployed.sick = {"demo:2"}
+    deployed.wants(V2)
+    deployed.until(lambda _: "demo:2" in deployed.images())
+    deployed.broken.append("it died")
+    (old,) = (box for box in deployed.boxes() if box.request.spec.image == "demo:1")
+    deployed.engine.destroy(old.name)
+    deployed.until(lambda _: "demo:1" in deployed.images())
+    assert deployed.app.phase is Phase.STARTING
+
+
+def test_another_nginx_port_is_only_announced_until_an_operator_allows_the_interruption(deployed: World) -> None:
+    deployed.wants(dataclasses.replace(V1, revision="9" * 64, nginx=dataclasses.replace(V1.nginx, port=9090)))
+    notes = deployed.until(lambda cycle: bool(cycle.plan.notes)).plan.notes
+    assert "deploy --allow-interruption" in notes[0]
+    (before,) = deployed.boxes("nginx")
+    for _ in range(10):
+        deployed.cycle()
+    assert deployed.boxes("nginx") == [before]
+    deployed.broken.append("the interruption that was allowed")
+    deployed.cycle(Deploy(allow_interruption=True))
+    deployed.until(lambda cycle: cycle.is_converged and not cycle.plan.notes)
+    (after,) = deployed.boxes("nginx")
+    assert [port.host_port for port in after.request.spec.ports] == [9090]

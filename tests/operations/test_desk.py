@@ -44,7 +44,9 @@ class Desk:
         self.loop = QuickLoop(self.world.ports, self.world.setting, self.world.memory, lambda _cycle: None)
         self.answer: tuple[int, dict[str, str], bytes] | None = (200, {"x-mode": "canary"}, b'{"mode": "canary"}')
         place = Place(self.path, folder / "state")
-        self.operations = Operations(place, source, lambda: self.loop, self._replace, lambda _port, _path: self.answer)
+        self.operations = Operations(
+            place, source, lambda _acts: self.loop, self._replace, lambda _port, _path: self.answer
+        )
 
     def write(self, text: str) -> None:
         self.path.write_text(text, encoding="utf-8")
@@ -187,7 +189,7 @@ def test_diff_of_a_bad_manifest_is_a_bad_manifest(desk: Desk) -> None:
 
 
 def test_validation_needs_neither_engine_nor_lock_for_the_manifest_alone(desk: Desk) -> None:
-    def refuse() -> Loop:
+    def refuse(_acts: bool) -> Loop:
         pytest.fail("opened")
 
     desk.operations._open_loop = refuse
