@@ -276,9 +276,10 @@ def healing() -> Iterator[Row]:
     ours, theirs = [], []
     with deployed() as made:
         client = made.engine
-        for _ in range(8):
+        for _ in range(6):
             (container,) = made.containers("app")
             made.wait_converged()
+            time.sleep(11)  # one that dies again within ten seconds is left alone for a moment: a crash loop
             container.kill()
             ours.append(timed(lambda: wait_for("an answer", made.answers)))
             theirs.append(_bare_run(client))

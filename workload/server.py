@@ -10,12 +10,10 @@ It leans on few names of uvicorn, all the same from 0.17 to 0.54: `startup`, `on
 `servers`, `server_state`, and a connection's `transport`, `scope` and `cycle`.
 """
 
-import array
 import asyncio
 import fcntl
 import select
 import socket
-import struct
 import sys
 import termios
 from contextlib import suppress
@@ -41,7 +39,9 @@ QUEUE_TURNS = 1000
 FINISH_LIMIT_S = 30.0
 POLL_S = 0.01
 
-SO_ATTACH_FILTER = 26
+# Linux's numbers; Python has no names for them.
+IP_MINTTL = 21
+IPV6_MINHOPCOUNT = 73
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -109,7 +109,7 @@ class WorkloadServer(Server):
 
     async def _close_listeners(self, listeners: list[socket.socket]) -> None:
         for listener in listeners:
-            drop_new_handshakes(listener)
+            ignore_new_handshakes(listener)
         await settle()
         await empty_queues(listeners)
         for server in self.servers:
@@ -168,25 +168,20 @@ def unread_bytes(transport: asyncio.Transport) -> int:
     return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def drop_new_handshakes(listener: socket.socket) -> None:
-    """From now on the kernel ignores what opens a connection, and still finishes what has been opened.
+def ignore_new_handshakes(listener: socket.socket) -> None:
+    """From now on the kernel drops what opens a connection, and still finishes what has been opened.
 
     Closing a listener resets the connections that wait in its queue, with the request in them. Once the queue can
     only drain there are none. Who is ignored asks again after a second and is refused by then, with nothing sent.
-    Linux only; elsewhere, and where a sandbox has no such filters, nothing happens.
+    The means is a minimum for the time to live that no neighbour's packet reaches: filters need privileges, this not.
     """
-    if sys.platform != "linux":
-        return
-    # Classic BPF on the TCP header: drop what has SYN without ACK in its flags (byte 13), let pass all else.
-    program = array.array("B")
-    for code, jump_true, jump_false, value in (
-        (0x30, 0, 0, 13),
-        (0x54, 0, 0, 0x12),
-        (0x15, 0, 1, 0x02),
-        (0x06, 0, 0, 0),
-        (0x06, 0, 0, 0xFFFFFFFF),
-    ):
-        program.frombytes(struct.pack("HBBI", code, jump_true, jump_false, value))
-    address, size_bytes = program.buffer_info()
+    require_time_to_live(listener, 255)
+
+
+def require_time_to_live(connection: socket.socket, hops: int) -> None:
+    """Linux only; elsewhere, and where a sandbox has no such option, nothing happens."""
     with suppress(OSError):
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", size_bytes // 8, address))
+        if sys.platform == "linux" and connection.family == socket.AF_INET6:
+            connection.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, hops)
+        elif sys.platform == "linux":
+            connection.setsockopt(socket.IPPROTO_IP, IP_MINTTL, hops)

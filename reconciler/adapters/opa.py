@@ -46,6 +46,7 @@ class OpaPolicy:
         self._socket_for = socket_for
         self._token = token
         self._timeout_s = timeout_s
+        self._proven: set[str] = set()
         self._owner = owner or container_user()
         self._monotonic = monotonic
 
@@ -64,13 +65,19 @@ class OpaPolicy:
         return OK
 
     def ready(self, revision: str) -> tuple[bool, str]:
-        """Whether every domain answers for `revision` and denies an empty question; else why not."""
-        for domain in domains():
+        """Whether every domain answers for `revision` and denies an empty question; else why not.
+
+        Once all have, one of them is asked for all: what OPA loaded cannot change while it runs.
+        """
+        asked = domains()[:1] if revision in self._proven else domains()
+        self._proven.discard(revision)
+        for domain in asked:
             verdict = self._verdict(domain, {}, revision, min(self._timeout_s(), _READY_TIMEOUT_S))
             if not verdict.known:
                 return False, verdict.reason
             if verdict.allow:
                 return False, f"policy {domain} allows an empty question: it would allow anything"
+        self._proven.add(revision)
         return True, ""
 
     def evaluate(self, domain: str, question: Mapping[str, Json], revision: str) -> Verdict:

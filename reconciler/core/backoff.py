@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 BASE_S = 1.0
 CAP_S = 60.0
-FORGIVEN_AFTER_S = 120.0
+FORGIVEN_AFTER_S = 10.0
+"""What has kept well for this long after it might have been tried again is forgiven (as Docker does)."""
 FREE_TRIES = 2
 """Tries that cost nothing: one to act, one to act again on what was seen next."""
 
@@ -32,7 +33,7 @@ def wait_s(backoff: Backoff, target: str, now: float) -> float:
 
 def strike(backoff: Backoff, targets: frozenset[str], now: float) -> Backoff:
     """The backoff once `targets` were tried and are not known to be well; old strikes are forgiven."""
-    kept = {t: s for t, s in backoff.items() if now - s.last < FORGIVEN_AFTER_S or t in targets}
+    kept = {t: s for t, s in backoff.items() if now - s.not_before < FORGIVEN_AFTER_S}
     for target in targets:
         count = kept[target].count + 1 if target in kept else 1
         delay = 0.0 if count <= FREE_TRIES else min(CAP_S, BASE_S * 2.0 ** (count - FREE_TRIES - 1))

@@ -8,6 +8,7 @@ what we start cannot differ.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 from reconciler.core.desired import HealthCheck, Mount, digest
@@ -60,4 +61,9 @@ class ContainerSpec:
 
     def digest(self) -> str:
         """SHA-256 (hex) of the whole spec: two containers with the same one are interchangeable."""
-        return digest(dataclasses.asdict(self))
+        return _digest(self)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(spec: ContainerSpec) -> str:
+    return digest(dataclasses.asdict(spec))

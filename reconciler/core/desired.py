@@ -6,6 +6,7 @@ Everything here is parsed once at the edge (`reconciler.formats.manifest`) and t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -209,6 +210,7 @@ class DesiredState:
 _NOT_IN_A_REVISION = frozenset({"mode", "rollout", "route", "metrics", "chaos", "tester_secret", "replicas", "image"})
 
 
+@functools.lru_cache(maxsize=4096)
 def spec_hash(service: Service, image_id: str, network: str) -> str:
     """The revision of a service: 64 hex digits over all that changes its containers.
 

@@ -254,7 +254,8 @@ class _Draft:
         text = self.wish.files[PROXY_CONFIG]
         written = None
         if self.observed.files.get(PROXY_CONFIG) != sha256(text):
-            tested = self.add(TestProxyConfig(text, spec.image_id, None), PROXY_CONFIG, "changed")
+            known = bool(self.observed.of(PROXY))  # a first nginx tests its configuration by starting with it
+            tested = self.add(TestProxyConfig(text, spec.image_id, None), PROXY_CONFIG, "changed") if known else None
             written = self.write(PROXY_CONFIG, text, tested)
         names = tuple(sorted(service.name for service in self.wish.desired.services))
         cause = _why_down(here[-1]) if here else "missing"

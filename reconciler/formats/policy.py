@@ -53,13 +53,17 @@ def bundle(desired: DesiredState) -> Mapping[str, str]:
     Ours, the operator's under `user/` (their `*_test.rego` excepted), and `data.json` with the limits.
     Raises RenderError for a policy file that must not be loaded beside ours.
     """
+    return _bundle(desired.limits, desired.user_policies)
+
+
+def _bundle(limits: Mapping[str, Mapping[str, Json]], user_policies: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     files = dict(_shipped())
-    for name, text in desired.user_policies:
+    for name, text in user_policies:
         if not name.endswith("_test.rego"):
             _refuse_unfit(name, text)
             files[f"user/{name}"] = text
-    files[DATA] = _data(desired.limits, "")
-    files[DATA] = _data(desired.limits, revision(files))
+    files[DATA] = _data(limits, "")
+    files[DATA] = _data(limits, revision(files))
     return files
 
 
@@ -74,10 +78,16 @@ def target(desired: DesiredState, image: ObservedImage, layout: Layout) -> Polic
 
     Raises RenderError, see `bundle`.
     """
-    files = bundle(desired)
-    wanted = revision(files)
+    files, wanted = _made(json.dumps(desired.limits), desired.user_policies)
     spec = policy_container(desired, image, wanted, rendered_dir=layout.rendered, run_dir=layout.run, uid=layout.user)
     return PolicyTarget(wanted, spec, {f"opa/{wanted[:12]}/{name}": text for name, text in files.items()})
+
+
+@functools.lru_cache(maxsize=8)
+def _made(limits: str, user_policies: tuple[tuple[str, str], ...]) -> tuple[Mapping[str, str], str]:
+    """The bundle and its revision; a manifest is asked for in every cycle, and seldom another one."""
+    files = _bundle(json.loads(limits), user_policies)
+    return files, revision(files)
 
 
 @functools.cache

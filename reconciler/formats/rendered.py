@@ -43,8 +43,23 @@ class View:
     policies: tuple[PolicyTarget, ...]
 
 
+_last: list[tuple[object, View]] = []
+
+
 def render(desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout) -> View:
-    """All files but OPA's; equal arguments give equal bytes. Raises RenderError."""
+    """All files but OPA's; equal arguments give equal bytes. Raises RenderError.
+
+    The last view is remembered: in most cycles nothing changed.
+    """
+    asked = (desired, targets, rollout.services, layout)
+    if _last and _last[0][0] == asked:
+        return _last[0][1]
+    view = _rendered(desired, targets, rollout, layout)
+    _last[:] = [(asked, view)]
+    return view
+
+
+def _rendered(desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout) -> View:
     live = _config(_proxy_view(desired, _live_upstreams(desired, targets, rollout), targets.proxy_version))
     slots = _slots(desired, targets, rollout)
     by_alias = _config(_proxy_view(desired, _alias_upstreams(desired, slots), targets.proxy_version))
@@ -184,7 +199,9 @@ def compose_view(desired: DesiredState, targets: Targets, slots: Mapping[str, _S
     for name, places in slots.items():
         for slot, (kept, mode) in sorted(places.held.items()):
             alias = slot_name(name, slot)
-            services.append(compose.ComposeService(alias, service_container(kept, mode), (alias,), ()))
+            container = service_container(kept, mode)
+            replicas = kept.service.replicas
+            services.append(compose.ComposeService(alias, container, (alias,), (), replicas))
     if targets.proxy:
         needs = tuple(
             (slot_name(name, places.default), "service_started") for name, places in slots.items() if places.held

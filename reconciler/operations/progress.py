@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from reconciler.core.desired import DesiredState
 from reconciler.core.observed import EngineState
 from reconciler.core.plan import CreateContainer, Outcome, StartContainer, TestProxyConfig
-from reconciler.core.planner import PROXY_CONFIG
 from reconciler.core.record import Cycle
 from reconciler.core.rollout import Move, Phase, Rollout
 from reconciler.operations import Exit
@@ -119,9 +118,7 @@ def _config_valid(cycle: Cycle) -> bool:
     ):
         return True
     tests = any(isinstance(step.action, TestProxyConfig) for step in cycle.plan.steps)
-    return (
-        not tests and cycle.observed is not None and PROXY_CONFIG in cycle.observed.files and _has_begun(cycle.rollout)
-    )
+    return not tests and cycle.observed is not None and cycle.observed.proxy.live_hash is not None
 
 
 def _has_begun(rollout: Rollout) -> bool:

@@ -62,7 +62,6 @@ def test_a_first_release_is_created_beside_nginx_and_nothing_is_stopped() -> Non
         "write opa/pppp/data.json: missing",
         "create network web: missing",
         "create volume demo-logs: missing",
-        f"test {PROXY_CONFIG}: changed",
         f"write {PROXY_CONFIG}: missing",
         "prepare nginx: missing",
         f"create demo-nginx-{spec.digest()[:8]}-g1: missing",
