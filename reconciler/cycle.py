@@ -18,7 +18,7 @@ from reconciler.core.decide import Context, advance, decide
 from reconciler.core.desired import POLICY, PROXY, DesiredState
 from reconciler.core.errors import EngineError, Problem, ReconcilerError, RenderError, StateError
 from reconciler.core.membership import recall, remember
-from reconciler.core.observed import EngineState, ObservedContainer, ObservedState, PolicyHealth
+from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedState, PolicyHealth
 from reconciler.core.plan import CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
 from reconciler.core.planner import Wish, make_plan
 from reconciler.core.record import Cycle, Trigger, Verdict
@@ -39,6 +39,7 @@ POLICY_PATIENCE_S = 15.0
 class Memory:
     """What one cycle hands to the next. Only `rollout` and `last_good` matter, and both are on disk too.
 
+    `awaited` are running containers that were not ready yet: the loop asks them again without a whole cycle.
     `voice` is what the last record said, `intended` a plan that was written down and has not done anything yet.
     """
 
@@ -47,6 +48,7 @@ class Memory:
     number: int = 0
     backoff: Backoff = field(default_factory=dict)
     allow_interruption: bool = False
+    awaited: tuple[ProbeTarget, ...] = ()
     voice: str | None = None
     idle: IdleRun | None = None
     intended: str = ""
@@ -130,7 +132,7 @@ def _imagined(
     engines = _engines(asked, engine, setting.layout, notes)
     answering = _answering(engines, asked)
     kept = _known(asked, engine, ports.rollouts.kept())
-    observed = _observe(ports, asked, engine, answering, kept)
+    observed = _observe(ports, asked, engine, answering, kept, notes)
     targets = make_targets(desired, engine.images, kept, setting.layout, answering)
     rollout = recall(memory.rollout, observed, targets.wanted)
     verdict = _infrastructure(ports, asked, targets, observed, notes)
@@ -154,7 +156,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     engines = _engines(asked, engine, setting.layout, notes)
     answering = _answering(engines, asked)
     kept = _known(asked, engine, ports.rollouts.kept())
-    observed = _observe(ports, asked, engine, answering, kept)
+    observed = _observe(ports, asked, engine, answering, kept, notes)
     asked, memory = _admit(ports, asked, memory, observed, answering, notes)
 
     answering = _answering(engines, asked)
@@ -266,6 +268,7 @@ def _observe(
     engine: EngineState,
     answering: Sequence[PolicyTarget],
     kept: Sequence[KeptRevision],
+    notes: _Notes,
 ) -> ObservedState:
     """The rest of the snapshot: who is healthy, what nginx and OPA say, which files are there."""
     services = {revision.revision: revision.service for revision in kept}
@@ -275,6 +278,7 @@ def _observe(
         if container.ours and container.is_running and container.revision in services
     ]
     health = ports.prober.probe(asking)
+    notes.awaited = tuple(t for t in asking if health.get(t.container.id, (Health.READY, ""))[0] is not Health.READY)
     containers = tuple(
         dataclasses.replace(c, health=health[c.id][0], health_detail=health[c.id][1]) if c.id in health else c
         for c in engine.containers
@@ -456,7 +460,9 @@ def _remembered(memory: Memory, rollout: Rollout, now: float, notes: _Notes) -> 
     )
     backoff = strike(memory.backoff, tried, now) if tried else memory.backoff
     allow = memory.allow_interruption and bool(notes.plan)
-    return dataclasses.replace(memory, rollout=rollout, backoff=backoff, allow_interruption=allow)
+    return dataclasses.replace(
+        memory, rollout=rollout, backoff=backoff, allow_interruption=allow, awaited=notes.awaited
+    )
 
 
 class _Notes:
@@ -475,6 +481,7 @@ class _Notes:
         self.is_settled = True
         self.asked = ""
         self.is_intended = False
+        self.awaited: tuple[ProbeTarget, ...] = ()
 
     def saw(self, desired: DesiredState, observed: ObservedState, decisions: tuple[Decision, ...], plan: Plan) -> None:
         self.desired, self.observed, self.decisions, self.plan = desired, observed, decisions, plan

@@ -37,6 +37,8 @@ from reconciler.ports import Ports
 
 LOOK_AGAIN_S = 0.05
 """When a wait is worth another look: the design's 50-100 ms between probes."""
+DRAIN_LOOK_S = 0.1
+"""The same while old workers finish: they stay for a second at least (`keepalive_min_timeout`)."""
 
 Perform = Callable[[Action], Result]
 
@@ -46,8 +48,10 @@ def performer(ports: Ports) -> Perform:
 
     def perform(action: Action) -> Result:
         match action:
-            case WaitHealthy() | WaitProxy() | WaitPolicy():
+            case WaitHealthy() | WaitPolicy():
                 return Result(Outcome.PENDING, look_again_s=LOOK_AGAIN_S)
+            case WaitProxy():
+                return Result(Outcome.PENDING, look_again_s=DRAIN_LOOK_S if action.drained else LOOK_AGAIN_S)
             case WriteFile() | RemoveFile():
                 return ports.files.apply(action)
             case PrepareProxy() | TestProxyConfig() | ReloadProxy() | SetTraffic():

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from reconciler.core.observed import Health
+from reconciler.core.plan import Outcome, WaitHealthy
 from reconciler.core.record import Cycle, Trigger
 from reconciler.core.words import LookAgain, Word
 from reconciler.cycle import Memory, Setting, flushed, run_cycle
@@ -24,6 +26,7 @@ PATIENCE_S = 10.0
 """How long a wait is looked at every 50 ms; after that, more and more rarely."""
 SLOWEST_LOOK_S = 2.0
 UNSETTLED_S = 0.1
+HEALTH_S = 0.5
 BUSY_TURNS = 30
 """Cycles in a row that may each do something before we suspect that somebody undoes it."""
 IDLE_RECORD_S = 300.0
@@ -163,11 +166,37 @@ class Loop:
             self.memory = flushed(self.ports, self.memory)
             self._idle_since = now
 
+    def _awaited(self, delay_s: float) -> Wake:
+        """The next wake; raises queue.Empty once the delay is over, or a container that was waited for is ready.
+
+        While nothing but health is waited for, only that is asked for every `delay_s`, and a whole cycle looks at
+        everything once in `HEALTH_S`.
+        """
+        targets = self.memory.awaited if self._waits_for_health_only() else ()
+        end = self.ports.clock.monotonic() + (max(delay_s, HEALTH_S) if targets else delay_s)
+        while targets and (left := end - self.ports.clock.monotonic()) > 0:
+            try:
+                return self._inbox.get(timeout=min(left, delay_s))
+            except queue.Empty:
+                health = self.ports.prober.probe(targets)
+                if any(found is Health.READY for found, _ in health.values()):
+                    raise
+        return self._inbox.get(timeout=max(0.0, end - self.ports.clock.monotonic()))
+
+    def _waits_for_health_only(self) -> bool:
+        cycle = self.latest
+        if cycle is None or _moved_on(cycle):
+            return False
+        return all(
+            isinstance(step.action, WaitHealthy) or result.outcome is Outcome.SKIPPED
+            for step, result in zip(cycle.plan.steps, cycle.results, strict=True)
+        )
+
     def _next_wakes(self, delay_s: float) -> list[Wake]:
         """Sleep until something wakes us or `delay_s` is over; all that came meanwhile counts as one."""
         wakes = []
         try:
-            wakes.append(self._inbox.get(timeout=delay_s) if delay_s > 0 else self._inbox.get_nowait())
+            wakes.append(self._awaited(delay_s) if delay_s > 0 else self._inbox.get_nowait())
             while True:
                 wakes.append(self._inbox.get_nowait())
         except queue.Empty:

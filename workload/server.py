@@ -1,10 +1,11 @@
 """uvicorn, taught to stop without losing a request.
 
 From SIGTERM to the exit:
-1. Every answer says `Connection: close` while the listener stays open for a while (the linger), so that clients in
-   conversation leave by themselves, each after an answer.
-2. New handshakes are dropped, those begun are accepted, the listener closes.
-3. Connections that wait silently between two requests are closed; one that owes an answer gets it first.
+1. For a while (the linger) the listener stays open, and every answer says `Connection: close`: clients in conversation
+   leave by themselves, each after an answer.
+2. New handshakes are ignored, those begun are finished and accepted, the listener closes.
+3. Connections that are silent between two requests are closed; one that is owed an answer gets it first.
+4. Where there was traffic until the end, the process stays until whoever was ignored has been refused.
 
 It leans on few names of uvicorn, all the same from 0.17 to 0.54: `startup`, `on_tick`, `shutdown`, `handle_exit`,
 `servers`, `server_state`, and a connection's `transport`, `scope` and `cycle`.
@@ -31,9 +32,11 @@ from uvicorn.server import Server
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
 # Enough for a handshake that has begun to finish, also where the kernel is late to look at its packets.
-SETTLE_S = 0.1
-# A connection that has not sent a whole request head is given this long after the listener has closed.
-NEWCOMER_S = 0.5
+SETTLE_S = 0.05
+# The first repetition of an ignored handshake comes after 1 s, and must find somebody to refuse it.
+REFUSE_S = 1.2
+# A connection that has not sent a whole request is given this long after the listener has closed.
+NEWCOMER_S = 1.0
 QUEUE_TURNS = 1000
 # Nothing takes longer than a slow body; what is left after this is cut off.
 FINISH_LIMIT_S = 30.0
@@ -102,15 +105,19 @@ class WorkloadServer(Server):
         self._events.write("service.stopping", connections=len(self.server_state.connections))
         self._service.begin_stopping()
         self._common_headers.append((b"connection", b"close"))
+        answered_before = self.server_state.total_requests
         await asyncio.sleep(self._settings.shutdown_linger_ms / 1000)
         await self._close_listeners(sockets or [])
+        closed_at_s = monotonic()
         await self._finish_connections()
+        if self.server_state.total_requests > answered_before and not self.force_exit:
+            await sleep_until(closed_at_s + REFUSE_S)
         self._events.write("service.stopped", cut_off=len(self.server_state.connections))
 
     async def _close_listeners(self, listeners: list[socket.socket]) -> None:
         for listener in listeners:
             ignore_new_handshakes(listener)
-        await settle()
+        await sleep_until(monotonic() + SETTLE_S)
         await empty_queues(listeners)
         for server in self.servers:
             server.close()
@@ -118,6 +125,8 @@ class WorkloadServer(Server):
             listener.close()
 
     async def _finish_connections(self) -> None:
+        for connection in self.server_state.connections:
+            hear_again(connection.transport)
         began_at_s = monotonic()
         while self.server_state.connections or self.server_state.tasks:
             waited_s = monotonic() - began_at_s
@@ -129,10 +138,9 @@ class WorkloadServer(Server):
             await asyncio.sleep(POLL_S)
 
 
-async def settle() -> None:
-    """SETTLE_S have gone by on the clock; the event loop's own time lags behind on a busy machine."""
-    settled_at_s = monotonic() + SETTLE_S
-    while monotonic() < settled_at_s:
+async def sleep_until(moment_s: float) -> None:
+    """Until then on the clock: the event loop's own time lags behind on a busy machine."""
+    while monotonic() < moment_s:
         await asyncio.sleep(POLL_S)
 
 
@@ -173,9 +181,17 @@ def ignore_new_handshakes(listener: socket.socket) -> None:
 
     Closing a listener resets the connections that wait in its queue, with the request in them. Once the queue can
     only drain there are none. Who is ignored asks again after a second and is refused by then, with nothing sent.
-    The means is a minimum for the time to live that no neighbour's packet reaches: filters need privileges, this not.
+    The means is a least time to live that no packet of a neighbour has; packet filters would need privileges.
     """
     require_time_to_live(listener, 255)
+
+
+def hear_again(transport: asyncio.Transport) -> None:
+    """A connection accepted after its listener had become deaf has inherited that."""
+    connection = transport.get_extra_info("socket")
+    if connection.fileno() >= 0:
+        with socket.fromfd(connection.fileno(), connection.family, connection.type) as same_connection:
+            require_time_to_live(same_connection, 0)
 
 
 def require_time_to_live(connection: socket.socket, hops: int) -> None:

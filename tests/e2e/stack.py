@@ -33,7 +33,7 @@ def wait_for(what: str, check: Callable[[], Any], limit_s: float = LIMIT_S) -> A
             last = error
         if last and not isinstance(last, Exception):
             return last
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"not within {limit_s:g} s: {what}; last seen: {last!r}")
 
 
