@@ -17,12 +17,12 @@ from reconciler.core.containers import KeptRevision, Layout
 from reconciler.core.decide import Context, advance, decide
 from reconciler.core.desired import POLICY, PROXY, DesiredState
 from reconciler.core.errors import EngineError, Problem, ReconcilerError, RenderError, StateError
-from reconciler.core.membership import recall, remember
+from reconciler.core.membership import recall, remember, without_vanished
 from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedState, PolicyHealth
 from reconciler.core.plan import CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
 from reconciler.core.planner import Wish, make_plan
 from reconciler.core.record import Cycle, Trigger, Verdict
-from reconciler.core.rollout import Decision, Phase, Rollout
+from reconciler.core.rollout import Decision, Phase, Release, Rollout
 from reconciler.core.targets import PolicyTarget, Targets, make_targets, wanted_images
 from reconciler.core.words import Deploy, Word, hear
 from reconciler.executor import apply_plan, performer
@@ -143,7 +143,7 @@ def _imagined(
     rollout = remember(rollout, observed, {service.name: service.replicas for service in desired.services})
     view = rendered.render(desired, targets, rollout, setting.layout)
     wish = Wish(desired, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
-    notes.saw(desired, observed, decisions, make_plan(wish, observed, rollout))
+    notes.saw(desired, observed, decisions, make_plan(wish, observed, rollout), targets)
     return notes.cycle(rollout, ports), view
 
 
@@ -151,6 +151,7 @@ _OPEN = Verdict("infrastructure", allow=True, reason="not asked: nothing is done
 
 
 def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _Notes) -> Memory:
+    notes.services = set(memory.rollout.services)
     engine = ports.runtime.observe(_wanted(ports, asked))
     _refuse_a_rival(asked.force.project, engine)
     engines = _engines(asked, engine, setting.layout, notes)
@@ -162,6 +163,8 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     answering = _answering(engines, asked)
     targets = make_targets(asked.force, engine.images, kept, setting.layout, answering)
     rollout = recall(memory.rollout, observed, targets.wanted)
+    if not asked.is_proposal:
+        rollout = without_vanished(rollout, observed, {service.name for service in asked.force.services})
     verdict = _infrastructure(ports, asked, targets, observed, notes)
     context = Context(targets, observed, ports.clock.now(), verdict)
     decisions = () if asked.is_proposal else decide(rollout, context)
@@ -171,7 +174,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     wish = Wish(asked.force, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
     wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption)
     plan = make_plan(wish, observed, rollout)
-    notes.saw(asked.force, observed, decisions, plan)
+    notes.saw(asked.force, observed, decisions, plan, targets)
     if plan.acts and str(plan) != memory.intended:
         memory, notes.is_intended = flushed(ports, memory), True
         _append(ports, cycle_record.intent(notes.number, notes.trigger, plan, ports.clock.timestamp()), notes)
@@ -285,7 +288,7 @@ def _observe(
     )
     state = ObservedState(dataclasses.replace(engine, containers=containers), files=ports.files.digests())
     proxy = next((c for c in state.of(PROXY) if c.is_running), None)
-    names = sorted({service.name for desired in asked.both for service in desired.services})
+    names = sorted({s.name for desired in asked.both for s in desired.services} | notes.services)
     return dataclasses.replace(
         state,
         proxy=ports.proxy.observe(proxy, names),
@@ -333,6 +336,9 @@ def _admit(
             notes.problems += (Problem("policies", 0, 0, f"OPA does not start with these policies: {health.detail}"),)
         if not health.ready:
             return asked, memory
+    if asked.incoming.project != asked.force.project and any(c.ours for c in observed.engine.containers):
+        notes.problems += (_other_project(asked.force.project, asked.incoming.project),)
+        return asked, memory
     question = policies.question_admission(asked.incoming, None if asked.is_proposal else asked.force)
     verdict = ports.policy.evaluate("admission", question, answering[0].revision)
     notes.verdicts.append(verdict)
@@ -345,6 +351,14 @@ def _admit(
         return asked, memory
     rollout = dataclasses.replace(memory.rollout, admitted=asked.incoming.revision)
     return Asked(asked.incoming, None), dataclasses.replace(memory, rollout=rollout, last_good=asked.incoming)
+
+
+def _other_project(now: str, then: str) -> Problem:
+    """A state directory belongs to one project: another would be a second stack, with nobody in charge of the first."""
+    message = (
+        f"project.name is {then}, but this state directory runs {now}. `swiftdeploy teardown` first, or name it {now}"
+    )
+    return Problem("manifest.yaml", 0, 0, message)
 
 
 def _infrastructure(
@@ -482,8 +496,20 @@ class _Notes:
         self.asked = ""
         self.is_intended = False
         self.awaited: tuple[ProbeTarget, ...] = ()
+        self.services: set[str] = set()
+        self.wanted: dict[str, Release] = {}
+        self.made_of: dict[str, tuple[str, str]] = {}
 
-    def saw(self, desired: DesiredState, observed: ObservedState, decisions: tuple[Decision, ...], plan: Plan) -> None:
+    def saw(
+        self,
+        desired: DesiredState,
+        observed: ObservedState,
+        decisions: tuple[Decision, ...],
+        plan: Plan,
+        targets: Targets,
+    ) -> None:
+        self.wanted = dict(targets.wanted)
+        self.made_of = {k.revision: (k.service.image, k.service.version) for k in targets.kept.values()}
         self.desired, self.observed, self.decisions, self.plan = desired, observed, decisions, plan
 
     def cycle(self, rollout: Rollout, ports: Ports) -> Cycle:
@@ -504,4 +530,6 @@ class _Notes:
             errors=tuple(self.errors),
             is_settled=self.is_settled,
             asked=self.asked,
+            wanted=self.wanted,
+            made_of=self.made_of,
         )

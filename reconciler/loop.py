@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from reconciler.core.observed import Health
-from reconciler.core.plan import Outcome, WaitHealthy
+from reconciler.core.plan import HARMLESS, Outcome, WaitHealthy
 from reconciler.core.record import Cycle, Trigger
 from reconciler.core.words import LookAgain, Word
 from reconciler.cycle import Memory, Setting, flushed, run_cycle
@@ -206,7 +206,10 @@ class Loop:
 
 def _moved_on(cycle: Cycle) -> bool:
     """The world is not as the cycle saw it: worth another look at once."""
-    return cycle.moved or any(result.outcome.moves_on for result in cycle.results)
+    return cycle.moved or any(
+        result.outcome.moves_on and not isinstance(step.action, HARMLESS)
+        for step, result in zip(cycle.plan.steps, cycle.results, strict=True)
+    )
 
 
 _LOUDNESS = ("pending", "interval", "engine", "start", "manifest", "signal", "operator")

@@ -18,7 +18,7 @@ from reconciler.adapters.engine_connection import TROUBLE, Connect, connect_to, 
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
-CONTAINER_EVENTS = ("start", "die", "destroy", "oom", "kill", "health_status")
+CONTAINER_EVENTS = ("start", "die", "destroy", "oom", "kill", "health_status", "pause", "unpause")
 NETWORK_EVENTS = ("disconnect", "destroy")
 
 

@@ -158,7 +158,7 @@ def _bad_sign(state: ServiceRollout, context: Context) -> str:
             return sign
     assert state.candidate is not None, "a rollout without a candidate"
     deadline = context.targets.kept[state.candidate.revision].service.rollout.health_deadline_s
-    if containers and context.now - state.since > deadline and not all(c.is_ready for c in containers):
+    if any(not c.is_ready and c.uptime_s(context.now) > deadline for c in containers):
         return f"not healthy within {deadline:g} s: {_waiting_for(containers)}"
     return ""
 

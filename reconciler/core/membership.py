@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.core.desired import Mode
 from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Status
@@ -70,6 +70,12 @@ def _members(before: set[str], containers: Iterable[ObservedContainer]) -> tuple
     known = [c for c in containers if c.address and c.status not in GONE and (c.id in before or c.is_ready)]
     serving = [container for container in known if container.status not in NOT_SERVING]
     return tuple(sorted((Member(c.id, c.address or "") for c in serving or known), key=lambda m: m.container_id))
+
+
+def without_vanished(rollout: Rollout, observed: ObservedState, names: Collection[str]) -> Rollout:
+    """The rollout without services that are neither in the manifest (`names`) nor on the host."""
+    services = {name: state for name, state in rollout.services.items() if name in names or observed.of(name)}
+    return rollout if len(services) == len(rollout.services) else dataclasses.replace(rollout, services=services)
 
 
 def recall(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Release]) -> Rollout:

@@ -194,6 +194,8 @@ Action = (
     | WaitPolicy
 )
 WAITING = (WaitHealthy, WaitProxy, WaitPolicy)
+HARMLESS = (*WAITING, PrepareProxy, PreparePolicy)
+"""Actions after which the world is no other than before, as far as anybody could tell."""
 
 _VERBS: dict[type, str] = {
     PullImage: "pull",

@@ -99,6 +99,7 @@ class _Draft:
         self.steps: list[PlannedAction] = []
         self.notes: list[str] = []
         self.services = {service.name: service for service in wish.desired.services}
+        self.addresses = {m.container_id: m.address for s in rollout.services.values() for m in (*s.blue, *s.green)}
         self.taken: set[str] | None = None
 
     def add(self, action: Action, target: str, cause: str, *after: int | None) -> int:
@@ -300,16 +301,31 @@ class _Draft:
     # ------------------------------------------------------------------ services
 
     def plan_service(self, state: ServiceRollout, needs: tuple[int | None, ...], proxy: int | None) -> None:
+        if state.service not in self.services and self.has_successor:
+            for container in self.observed.of(state.service):
+                self.remove(container, "not in the manifest any more", 10.0, proxy)
+            return
         self.plan_slot(state, state.serving, state.stable, needs)
+        if state.service not in self.services:
+            return
         if state.phase in (Phase.STARTING, Phase.PROMOTING):
             self.plan_slot(state, state.candidate_slot, state.candidate, needs)
         if state.phase is Phase.PROMOTING:
             self.set_traffic(state, 100, "the new release is ready", proxy)
             return
-        weighed = self.set_traffic(
-            state, 0, "the default slot serves", proxy if state.phase is Phase.DRAINING else None
-        )
+        lost = state.service not in self.observed.proxy.weights  # then nginx's start makes the flags
+        after = proxy if lost or state.phase is Phase.DRAINING else None
+        weighed = self.set_traffic(state, 0, "the default slot serves", after)
         self.clear(state, proxy, weighed)
+
+    @property
+    def has_successor(self) -> bool:
+        """Every service of the manifest rests at what it asks for: those that left it are not needed any more."""
+        return all(
+            self.rollout.of(name).phase is Phase.STABLE
+            and self.rollout.of(name).stable == self.wish.targets.wanted.get(name)
+            for name in self.services
+        )
 
     def set_traffic(self, state: ServiceRollout, weight_pct: int, cause: str, *after: int | None) -> int | None:
         if self.observed.proxy.weights.get(state.service) == weight_pct:
@@ -367,7 +383,8 @@ class _Draft:
             return None
         ours = chosen is None or chosen.ours
         subnet = chosen.subnet if chosen else self.rollout.subnet
-        address = container.address if ours and holds(subnet, container.address) else None
+        had = container.address or self.addresses.get(container.id)
+        address = had if ours and holds(subnet, had) else None
         action = ConnectContainer(container.id, self.wish.desired.network.name, address, aliases)
         return self.add(action, container.name, "not on the network", network)
 
@@ -435,8 +452,7 @@ class _Draft:
         if subnet is None or ip_range is None or (chosen is not None and not chosen.ours):
             return None
         if self.taken is None:
-            members = {m.address for s in self.rollout.services.values() for m in (*s.blue, *s.green)}
-            self.taken = members | self.observed.engine.taken_addresses
+            self.taken = {*self.addresses.values()} | self.observed.engine.taken_addresses
         address = pick_address(subnet, ip_range, self.taken, name)
         if address:
             self.taken.add(address)

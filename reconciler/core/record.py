@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Problem
 from reconciler.core.observed import ObservedState
 from reconciler.core.plan import WAITING, Outcome, Plan, Result
-from reconciler.core.rollout import Decision, Move, Rollout
+from reconciler.core.rollout import Decision, Move, Release, Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Cycle:
     """One pass, finished. `errors` are what stopped a part of it; `started` and `ended` are RFC 3339, UTC.
 
     `is_settled` is false when the manifest was still being written, so that it was not looked at. `asked` is
-    the revision of the manifest as it was read, "" when it could not be; `desired` is the one in force.
+    the revision of the manifest as it was read, "" when it could not be; `desired` is the one in force. `wanted`
+    are the releases it asks for, `made_of` the image and version of every revision that can be started.
     """
 
     number: int
@@ -91,6 +93,8 @@ class Cycle:
     errors: tuple[str, ...] = ()
     is_settled: bool = True
     asked: str = ""
+    wanted: Mapping[str, Release] = field(default_factory=dict)
+    made_of: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def moved(self) -> bool:

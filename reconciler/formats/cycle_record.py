@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from reconciler.core.desired import Json, Mode
 from reconciler.core.observed import ObservedState
-from reconciler.core.plan import WAITING, Outcome, Plan, PlannedAction, Result
+from reconciler.core.plan import HARMLESS, WAITING, Outcome, Plan, PlannedAction, Result
 from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.rollout import Decision, Move, Rollout
 
@@ -66,7 +66,7 @@ def voice(cycle: Cycle) -> str:
 def changed_the_world(cycle: Cycle) -> bool:
     """Something was done, or tried, that an auditor would want to see."""
     return any(
-        not isinstance(step.action, WAITING) and result.outcome in (Outcome.OK, Outcome.UNKNOWN)
+        not isinstance(step.action, HARMLESS) and result.outcome in (Outcome.OK, Outcome.UNKNOWN)
         for step, result in zip(cycle.plan.steps, cycle.results, strict=True)
     ) or any(decision.move is not Move.HOLD for decision in cycle.decisions)
 

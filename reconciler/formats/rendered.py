@@ -114,7 +114,8 @@ def _proxy_view(
 def _live_upstreams(desired: DesiredState, targets: Targets, rollout: Rollout) -> tuple[nginx.Upstreams, ...]:
     """Every routed service with the addresses of its slots' members."""
     found = []
-    for service in desired.services:
+    for wanted in desired.services:
+        service = _serving_for(wanted, desired, targets, rollout)
         state = rollout.of(service.name)
         shown = {state.serving}
         if state.phase is Phase.PROMOTING:
@@ -130,6 +131,16 @@ def _live_upstreams(desired: DesiredState, targets: Targets, rollout: Rollout) -
         }
         found += _upstreams(service, state.serving, members)
     return tuple(found)
+
+
+def _serving_for(wanted: Service, desired: DesiredState, targets: Targets, rollout: Rollout) -> Service:
+    """The service that serves `wanted`'s route: itself, or until it has shown that it can, one that it replaces."""
+    if rollout.of(wanted.name).stable is not None:
+        return wanted
+    names = {service.name for service in desired.services}
+    vanished = [state.stable for name, state in rollout.services.items() if name not in names and state.stable]
+    services = [targets.kept[release.revision].service for release in vanished if release.revision in targets.kept]
+    return next((old for old in services if old.route == wanted.route), wanted)
 
 
 def _is_unproven(state: ServiceRollout, slot: Slot) -> bool:

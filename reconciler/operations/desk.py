@@ -14,14 +14,14 @@ from reconciler.core.errors import ManifestError, Problem, Refused, StateError
 from reconciler.core.plan import Outcome, TestProxyConfig, WriteFile
 from reconciler.core.planner import PROXY_CONFIG
 from reconciler.core.record import Cycle, Trigger
-from reconciler.core.rollout import Phase
+from reconciler.core.rollout import Move, Phase
 from reconciler.core.words import Deploy, LookAgain, Teardown, Word
 from reconciler.cycle import look, preview
 from reconciler.formats import write_back
 from reconciler.loop import Loop
 from reconciler.operations import TICK, Events, Exit, Request, end, line
 from reconciler.operations.progress import STEPS, Progress
-from reconciler.operations.status import status_value
+from reconciler.operations.status import failures, status_value
 from reconciler.ports import Loaded, Source
 
 
@@ -107,7 +107,9 @@ class Operations:
         if cycle.problems:
             yield end(Exit.BAD_MANIFEST, text, {"plan": plan, "files": files})
             return
-        changes = bool(plan or cycle.plan.notes)
+        held = [f"{d.service}: {d.reason}" for d in cycle.decisions if d.move is Move.HOLD and d.reason]
+        text = "\n".join([text, *held]).strip()
+        changes = bool(plan or cycle.plan.notes or held)
         if not changes:
             text = "Nothing to do: what runs is what the manifest asks for."
         yield end(Exit.CHANGES if changes else Exit.OK, text, {"plan": plan, "files": files})
@@ -269,7 +271,7 @@ class Operations:
     def _teardown(self, request: Request) -> Events:
         loop = self._open_loop(True)
         trigger = _trigger(request)
-        began, said = loop.ports.clock.monotonic(), set[str]()
+        began, said, unlucky = loop.ports.clock.monotonic(), set[str](), 0
         for cycle in loop.follow(trigger, Teardown(volumes=request.args.get("volumes") is True)):
             if cycle is None:
                 yield TICK
@@ -280,6 +282,10 @@ class Operations:
                     yield line(news)
             if cycle.rollout.torn_down and not cycle.plan and not cycle.errors:
                 break
+            unlucky = unlucky + 1 if cycle.errors else 0
+            if unlucky >= 3:
+                yield end(Exit.ERROR, cycle.errors[-1])
+                return
             if loop.ports.clock.monotonic() - began > 120:
                 left = ", ".join(sorted({step.target for step in cycle.plan.steps}))
                 yield end(Exit.ERROR, f"not done after 120 s; left: {left or '; '.join(cycle.errors)}")
@@ -388,5 +394,7 @@ def _too_late(cycle: Cycle | None, limit_s: float) -> tuple[Exit, str]:
     if all(state.phase is Phase.ABSENT for state in cycle.rollout.services.values()):
         detail = cycle.observed and next((h.detail for h in cycle.observed.policies.values() if not h.ready), "")
         return Exit.POLICY_FAILED, f"Policy engine failed: not ready within {limit_s:g} s: {detail or 'no answer'}"
+    failed = "; ".join(failures(cycle))
     waiting = "; ".join(dict.fromkeys(f"{step.target}: {step.cause}" for step in cycle.plan.steps))
-    return Exit.UNHEALTHY, f"Health check failed: not healthy within {limit_s:g} s. Still to do: {waiting}"
+    why = f"What failed: {failed}" if failed else f"Still to do: {waiting}"
+    return Exit.UNHEALTHY, f"Health check failed: not healthy within {limit_s:g} s. {why}"

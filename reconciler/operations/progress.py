@@ -112,6 +112,8 @@ def _images_failed(cycle: Cycle) -> str:
 
 def _config_valid(cycle: Cycle) -> bool:
     """nginx took the configuration, now or earlier."""
+    if _stale(cycle):
+        return False
     if any(
         isinstance(step.action, TestProxyConfig) and result.outcome is Outcome.OK
         for step, result in zip(cycle.plan.steps, cycle.results, strict=True)
@@ -126,6 +128,8 @@ def _has_begun(rollout: Rollout) -> bool:
 
 
 def _is_starting(cycle: Cycle) -> bool:
+    if _stale(cycle):
+        return False
     starts = any(isinstance(step.action, CreateContainer | StartContainer) for step in cycle.plan.steps)
     return starts or _has_begun(cycle.rollout)
 
@@ -144,8 +148,9 @@ def _all_in(cycle: Cycle, *phases: Phase) -> bool:
 
 
 def _stale(cycle: Cycle) -> bool:
-    """A service rests at another release than the manifest asks for."""
-    return any(
-        cycle.rollout.of(decision.service).phase is Phase.STABLE and decision.move is Move.HOLD and decision.reason
-        for decision in cycle.decisions
-    )
+    """A service runs, or is about to run, another release than the manifest asks for."""
+    for name, wanted in cycle.wanted.items():
+        state = cycle.rollout.of(name)
+        if wanted not in (state.candidate, state.stable) or (state.phase is Phase.STABLE and state.stable != wanted):
+            return True
+    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from reconciler.core.desired import POLICY, PROXY, Json, Service
 from reconciler.core.membership import of_release
 from reconciler.core.observed import ObservedContainer, ObservedState, Status
+from reconciler.core.plan import Outcome
 from reconciler.core.record import Cycle, Verdict
 from reconciler.core.rollout import Phase, Release, ServiceRollout
 
@@ -42,10 +43,24 @@ def state_word(cycle: Cycle | None) -> str:
         return "torn_down"
     if cycle.errors or cycle.problems or any(d.reason.startswith(("DENIED", "policy")) for d in cycle.decisions):
         return "degraded"
+    if failures(cycle) or cycle.plan.notes:
+        return "degraded"
     phases = {cycle.rollout.of(service.name).phase for service in cycle.desired.services}
     if phases == {Phase.ABSENT} and not cycle.rollout.admitted:
         return "empty"
-    return "converged" if not cycle.plan and phases == {Phase.STABLE} else "converging"
+    if phases != {Phase.STABLE} or cycle.plan:
+        return "converging"
+    rests = all(cycle.rollout.of(name).stable == release for name, release in cycle.wanted.items())
+    return "converged" if rests else "degraded"
+
+
+def failures(cycle: Cycle) -> list[str]:
+    """What the cycle tried and could not do."""
+    return [
+        f"{step.verb} {step.target}: {result.detail}"
+        for step, result in zip(cycle.plan.steps, cycle.results, strict=False)
+        if result.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
+    ]
 
 
 def _services(cycle: Cycle) -> list[Json]:
@@ -61,14 +76,15 @@ def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> Js
     said = next((d.reason for d in cycle.decisions if d.service == state.service), "")
     reason = said or ("" if state.phase is Phase.STABLE else state.reason)
     release = state.stable or state.candidate
+    image, version = cycle.made_of.get(release.revision, ("", "")) if release else ("", "")
     return {
         "name": state.service,
         "mode": _mode(release, wanted),
         "phase": state.phase.value,
         "reason": reason,
         "revision": release.revision if release else "",
-        "image": wanted.image if wanted else "",
-        "version": wanted.version if wanted else "",
+        "image": image or (wanted.image if wanted else ""),
+        "version": version or (wanted.version if wanted else ""),
         "slot": state.serving.value,
         "ready": sum(container.is_ready for container in stable),
         "wanted": wanted.replicas if wanted else 0,
@@ -142,5 +158,5 @@ def _last_cycle(cycle: Cycle | None) -> Json:
         "trigger": str(cycle.trigger),
         "plan": [str(step) for step in cycle.plan.steps],
         "notes": list(cycle.plan.notes),
-        "errors": list(cycle.errors),
+        "errors": [*cycle.errors, *failures(cycle)],
     }

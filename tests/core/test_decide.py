@@ -81,7 +81,10 @@ def test_bad_signs_give_a_candidate_up_at_once(sign: dict[str, object], words: s
 
 
 def test_a_candidate_that_never_answers_is_given_up_at_its_deadline() -> None:
-    sick = container(release(V2), Slot.GREEN, health=Health.SICK, health_detail="connection refused")
+    started = "1970-01-01T00:16:40.123456789Z"  # 1000 s
+    sick = container(
+        release(V2), Slot.GREEN, health=Health.SICK, health_detail="connection refused", started_at=started
+    )
     starting = rollout(state(Phase.STARTING, candidate=release(V2)))
     assert decided(starting, observed(container(), sick), now=1059.0).move is Move.HOLD
     decision = decided(starting, observed(container(), sick), now=1061.0)

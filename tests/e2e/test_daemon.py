@@ -348,3 +348,25 @@ def test_a_subnet_taken_meanwhile_must_be_chosen_anew(stack: Stack) -> None:
         assert stack.answers()
     finally:
         squatter.remove()
+
+
+def test_a_renamed_service_must_take_over_without_a_gap(deployed: Stack) -> None:
+    load = subprocess.Popen(
+        [sys.executable, str(LOAD), str(deployed.port), "15", "4"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        deployed.write(deployed.manifest(service='name: web\nversion: "2.0.0"'))
+        wait_for("the new name", lambda: deployed.answers("2.0.0"))
+        deployed.wait_converged()
+        counts: dict[str, int] = json.loads(load.communicate(timeout=120)[0])
+    finally:
+        load.kill()
+    assert list(counts) == ["200"], counts
+    assert deployed.containers("app") == []
+    assert [service["name"] for service in deployed.status()["services"]] == ["web"]
+
+
+def test_another_project_name_must_be_refused_while_the_first_runs(deployed: Stack) -> None:
+    deployed.write(deployed.manifest().replace(f"name: {deployed.project}\n", f"name: {deployed.project}x\n", 1))
+    wait_for("the refusal", lambda: "this state directory runs" in str(deployed.status()["manifest"]["problems"]))
+    assert deployed.answers()
