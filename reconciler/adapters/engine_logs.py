@@ -17,7 +17,7 @@ POLL_S = 0.5
 def lines(connections: Connections, container_id: str, *, tail: int, follow: bool) -> Iterable[bytes | None]:
     """Oldest first; a negative `tail` is all of them. Raises EngineError, at once or while lines are read.
 
-    A followed log also yields None whenever there was nothing new, and ends when the container is gone.
+    A followed log also yields None whenever there was nothing new, and ends with the container.
     """
     first = _asked(connections, container_id, tail if tail >= 0 else "all", None)
     return _followed(connections, container_id, first) if follow else [line for _, line in first]
@@ -25,8 +25,8 @@ def lines(connections: Connections, container_id: str, *, tail: int, follow: boo
 
 def _followed(connections: Connections, container_id: str, first: list[tuple[str, bytes]]) -> Iterator[bytes | None]:
     pause, seen = threading.Event(), ""
-    news = first
-    while True:
+    news, is_running = first, True
+    while news or is_running:
         for moment, line in news:
             if moment > seen:
                 seen = moment
@@ -35,11 +35,17 @@ def _followed(connections: Connections, container_id: str, first: list[tuple[str
             yield None
         pause.wait(POLL_S)
         try:
+            is_running = _is_running(connections, container_id)
             news = [new for new in _asked(connections, container_id, "all", seen or None) if new[0] > seen]
         except EngineError as error:
             if "No such container" in str(error):
                 return
             raise
+
+
+def _is_running(connections: Connections, container_id: str) -> bool:
+    with connections.translated():
+        return connections.asking().inspect_container(container_id)["State"]["Running"] is True
 
 
 def _asked(

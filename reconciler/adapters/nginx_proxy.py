@@ -136,7 +136,26 @@ class NginxProxy:
         if container is None or not container.is_running:
             return ObservedProxy(weights=weights)
         retiring, for_s = self._retiring(container)
-        return ObservedProxy(self._ask(self._run / SOCKET), retiring, for_s, weights)
+        return ObservedProxy(self._ask(self._run / SOCKET), retiring, for_s, weights, self._sees_files(container.pid))
+
+    def _sees_files(self, pid: int) -> bool:
+        """Whether nginx's mounts are still our folders: one that was removed lives on inside, and nowhere else.
+
+        True where the process cannot be looked into (another user's, another machine's).
+        """
+        root = self._proc / str(pid) / "root"
+        for inside, ours in ((PROXY_LIVE, self._live), (PROXY_RUN, self._run)):
+            try:
+                seen = os.stat(f"{root}{inside}")
+            except OSError:
+                continue
+            try:
+                here = os.stat(ours)
+            except OSError:
+                return False
+            if (seen.st_dev, seen.st_ino) != (here.st_dev, here.st_ino):
+                return False
+        return True
 
     def apply(self, action: PrepareProxy | TestProxyConfig | ReloadProxy | SetTraffic) -> Result:
         """Prepare for a start, test a configuration, reload, or move weights. Never raises."""

@@ -164,14 +164,16 @@ class ObservedProxy:
 
     `live_hash` is the answer of its private listener (None: no answer). `retiring` counts worker processes
     of an older configuration that still serve, `retiring_for_s` is how long ago the reload that retired them
-    was. `weights` is each service's share of the slot that is *not*
-    its default one, read from the flags on disk; a service that is absent there has lost its flags.
+    was. `weights` is each service's share of the slot that is *not* its default one, read from the flags on
+    disk; a service that is absent there has lost its flags. `sees_files` is false when the folders it mounted
+    are no longer those at their paths.
     """
 
     live_hash: str | None = None
     retiring: int = 0
     retiring_for_s: float = 0.0
     weights: Mapping[str, int] = field(default_factory=dict)
+    sees_files: bool = True
 
 
 @dataclass(frozen=True, slots=True)

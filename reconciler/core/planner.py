@@ -240,8 +240,24 @@ class _Draft:
         for extra in containers:
             if extra.id != running.id:
                 self.remove(extra, "nginx runs already", 0)
+        if not self.observed.proxy.sees_files:
+            return self.remount_proxy(running)
         connected = self.connect(running, network, ())
         return self.configure_proxy(running, connected, active)
+
+    def remount_proxy(self, running: ObservedContainer) -> int:
+        """nginx mounted folders that were removed since: it goes on with what it knows, and only a restart helps."""
+        if not self.wish.allow_interruption:
+            self.notes.append(
+                "nginx does not see our files any more, since their folder was replaced: it serves as before, "
+                "but nothing can be changed until `deploy --allow-interruption` restarts it"
+            )
+            return self.add(WaitProxy(self.wish.proxy_hash, False), PROXY, "does not see our files")
+        written = self.write(PROXY_CONFIG, self.wish.files[PROXY_CONFIG])
+        prepared = self.add(PrepareProxy(tuple(sorted(self.services))), PROXY, "its folder was replaced")
+        stopped = self.add(StopContainer(running.id, 10.0), PROXY, "its folder was replaced", written, prepared)
+        started = self.add(StartContainer(running.id), PROXY, "its folder was replaced", stopped)
+        return self.add(WaitProxy(self.wish.proxy_hash, False), PROXY, "starting", started)
 
     def start_proxy(
         self, spec: ContainerSpec | None, containers: Iterable[ObservedContainer], *after: int | None

@@ -286,3 +286,18 @@ def test_containers_of_another_instance_are_never_touched() -> None:
     theirs = container(ours=False)
     plan = make_plan(wish(), observed(theirs, nginx(), opa()), rollout(torn_down=True))
     assert theirs.name not in str(plan)
+
+
+def test_nginx_that_lost_sight_of_its_files_is_restarted_with_a_word_only() -> None:
+    blind = ObservedProxy(CONFIG_HASH, weights={"app": 0}, sees_files=False)
+    seen = observed(container(), nginx(), opa(), proxy=blind)
+    plan = make_plan(wish(), seen, rollout())
+    assert str(plan) == "wait for nginx: does not see our files\n"
+    assert "--allow-interruption" in plan.notes[0]
+    text = plan_text(seen, wanted=wish(allow_interruption=True))
+    assert "stop demo-nginx-1" not in text
+    assert text.splitlines()[-3:] == [
+        "stop nginx: its folder was replaced",
+        "start nginx: its folder was replaced",
+        "wait for nginx: starting",
+    ]

@@ -370,3 +370,14 @@ def test_another_project_name_must_be_refused_while_the_first_runs(deployed: Sta
     deployed.write(deployed.manifest().replace(f"name: {deployed.project}\n", f"name: {deployed.project}x\n", 1))
     wait_for("the refusal", lambda: "this state directory runs" in str(deployed.status()["manifest"]["problems"]))
     assert deployed.answers()
+
+
+def test_replaced_folders_must_be_told_and_mended_with_a_word(deployed: Stack) -> None:
+    shutil.rmtree(deployed.rendered(""))
+    wait_for("the trouble in status", lambda: deployed.status()["state"] == "degraded")
+    assert deployed.answers()
+    assert "--allow-interruption" in str(deployed.status()["last_cycle"]["notes"])
+    done = deployed.run("deploy", "--allow-interruption")
+    assert done.returncode == 0, done.stderr
+    deployed.write(deployed.manifest(service='version: "2.0.0"'))
+    wait_for("an update", lambda: deployed.answers("2.0.0"))

@@ -82,6 +82,15 @@ def test_while_it_lingers_it_serves_and_health_says_that_it_stops(start_workload
     assert workload.wait() == 0
 
 
+def test_after_traffic_until_the_end_it_stays_to_refuse_who_repeats_a_handshake(start_workload):
+    workload = start_workload(SHUTDOWN_LINGER_MS="500")
+    began_at_s = time.monotonic()
+    workload.terminate()
+    wait_until(lambda: is_stopping(workload))
+    assert workload.wait() == 0
+    assert time.monotonic() - began_at_s > 0.5 + 1
+
+
 def test_who_is_held_back_by_chaos_is_answered_at_once(start_workload):
     canary = start_workload(MODE="canary")
     canary.inject({"mode": "slow", "duration": LONG_S})
