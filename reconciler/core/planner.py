@@ -497,7 +497,12 @@ class _Draft:
                 after = () if container.service == POLICY else proxy
                 gone.append(self.remove(container, "torn down", grace, *after))
         for network in self.observed.engine.networks:
-            if network.ours:
+            if not network.ours:
+                continue
+            mine = sum(network.id in c.networks for c in self.observed.engine.containers if c.ours and c.is_running)
+            if network.attached > mine:
+                self.notes.append(f"network {network.name} stays: other containers use it")
+            else:
                 self.add(RemoveNetwork(network.id, network.name), network.name, "torn down", *gone)
         logs = {service.log_volume for service in self.wish.desired.services}
         for name in sorted(self.observed.engine.volumes):

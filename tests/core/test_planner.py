@@ -282,6 +282,13 @@ def test_a_teardown_stops_nginx_first_and_spares_data_volumes() -> None:
     assert "remove volume data" in plan_text(seen, rollout(torn_down=True, drop_volumes=True))
 
 
+def test_a_network_that_others_use_stays() -> None:
+    shared = dataclasses.replace(NETWORK, attached=3)
+    plan = make_plan(wish(), observed(container(), nginx(), networks=(shared,)), rollout(torn_down=True))
+    assert "remove network" not in str(plan)
+    assert "other containers use it" in plan.notes[0]
+
+
 def test_containers_of_another_instance_are_never_touched() -> None:
     theirs = container(ours=False)
     plan = make_plan(wish(), observed(theirs, nginx(), opa()), rollout(torn_down=True))
