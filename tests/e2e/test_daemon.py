@@ -119,7 +119,8 @@ def test_a_bad_update_must_leave_the_old_release_serving_and_not_be_tried_again(
         deployed.manifest(service='version: "2.0.0"\nhealthcheck:\n  path: /nowhere\nrollout:\n  health_deadline: 2')
     )
     given_up = wait_for("the revision given up", lambda: deployed.service()["quarantined"])
-    deployed.wait_converged() if deployed.status()["state"] != "converged" else None
+    wait_for("rest", lambda: deployed.service()["phase"] == "stable")
+    assert deployed.status()["state"] == "degraded"
     assert deployed.answers("1.0.0")
     assert deployed.service()["revision"] == before
     names = {c.name for c in deployed.containers()}

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,27 @@ def test_while_it_lingers_it_serves_and_health_says_that_it_stops(start_workload
     assert b"connection: close" in head
     assert workload.request("GET", "/healthz").json()["status"] == "stopping"
     assert workload.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels cannot be told to ignore handshakes")
+def test_who_knocks_while_the_listener_closes_is_ignored_and_then_refused(start_workload):
+    workload = start_workload(SHUTDOWN_LINGER_MS="0")
+    with ThreadPoolExecutor(8) as clients:
+        knocks = [clients.submit(knock_until_refused, workload) for _ in range(8)]
+        workload.terminate()
+        last_knocks_s = [knock.result() for knock in knocks]
+    assert max(last_knocks_s) > 0.5, "the kernel repeats an ignored handshake after a second"
+    assert workload.wait() == 0
+
+
+def knock_until_refused(workload: Workload) -> float:
+    """Connect and leave, again and again; how long the refusal took that ended it, in seconds."""
+    while True:
+        began_at_s = time.monotonic()
+        try:
+            workload.connect().close()
+        except ConnectionRefusedError:
+            return time.monotonic() - began_at_s
 
 
 def test_after_traffic_until_the_end_it_stays_to_refuse_who_repeats_a_handshake(start_workload):
