@@ -86,7 +86,7 @@ class FileSource:
         if self._look is None or self._look.identity != identity:
             self._look = _Look(identity, now)
         if status.st_ino == self._renamed and self._look.at == now:
-            self._look = _Look(identity, now - SETTLE_S)
+            self._look = _Look(identity, now - 2 * SETTLE_S)
         self._renamed = None
         return now - self._look.at >= SETTLE_S or self._clock.now() - status.st_mtime > OLD_S
 
