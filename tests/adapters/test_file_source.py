@@ -89,6 +89,16 @@ def test_a_writer_at_work_starts_the_wait_anew(desk: Desk) -> None:
         assert not desk.load().settled
 
 
+@pytest.mark.parametrize("moment", [10178.123, 0.1, 3600.7, 99999.999])
+def test_a_renamed_file_is_believed_whatever_the_clocks_fraction(desk: Desk, moment: float) -> None:
+    desk.write(GOOD)
+    desk.load_old()
+    desk.clock.seconds += moment
+    desk.rename_into_place(GOOD.replace("8080", "8081"))
+    desk.source.renamed_into_place()
+    assert desk.load().settled
+
+
 def test_a_file_renamed_into_place_is_believed_at_once(desk: Desk) -> None:
     desk.rename_into_place(GOOD)
     desk.source.renamed_into_place()
