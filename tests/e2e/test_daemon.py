@@ -53,11 +53,17 @@ def edit_the_compose_file(stack: Stack) -> None:
 
 
 def remove_the_network(stack: Stack) -> None:
-    (network,) = stack.engine.networks.list(names=[f"{stack.project}-net"])
-    for container in stack.containers():
-        if f"{stack.project}-net" in container.attrs["NetworkSettings"]["Networks"]:
-            network.disconnect(container, force=True)
-    network.remove()
+    """With the daemon held still: it reattaches a container faster than the next one is taken off."""
+    assert stack.daemon is not None
+    stack.daemon.send_signal(signal.SIGSTOP)
+    try:
+        (network,) = stack.engine.networks.list(names=[f"{stack.project}-net"])
+        for container in stack.containers():
+            if f"{stack.project}-net" in container.attrs["NetworkSettings"]["Networks"]:
+                network.disconnect(container, force=True)
+        network.remove()
+    finally:
+        stack.daemon.send_signal(signal.SIGCONT)
 
 
 def remove_opa(stack: Stack) -> None:
