@@ -4,28 +4,28 @@
 # In Rego `null < 2` is true and so is `false < 2`: a comparison proves nothing before both sides are numbers.
 package swiftdeploy.evidence
 
-# The whole answer to a question. `asked` comes back as it was sent, so that no answer can be taken for
-# another question's.
-answer(violations, when_allowed, when_denied) := {
-	"allow": true,
-	"action": "promote",
-	"reason": when_allowed,
-	"violations": [],
-	"revision": data.revision,
-	"asked": object.get(input, "asked", ""),
-} if {
+# The answer to a question that violations alone decide.
+answer(violations, when_allowed, when_denied) := told("promote", when_allowed, []) if {
 	violations == []
-} else := {
-	"allow": false,
-	"action": when_denied,
-	"reason": concat("; ", [violation.message | some violation in violations]),
+} else := told(when_denied, reasons(violations), violations)
+
+# The whole answer. `asked` comes back as it was sent, so that no answer can be taken for another question's.
+told(action, reason, violations) := {
+	"allow": action == "promote",
+	"action": action,
+	"reason": reason,
 	"violations": violations,
 	"revision": data.revision,
 	"asked": object.get(input, "asked", ""),
 }
 
-# The limit as a number; undefined where it is missing or something else.
-limit(domain, name) := data.limits[domain][name] if is_number(data.limits[domain][name])
+reasons(violations) := concat("; ", [violation.message | some violation in violations])
+
+# The limit as a number; undefined where it is missing, negative or something else.
+limit(domain, name) := data.limits[domain][name] if {
+	is_number(data.limits[domain][name])
+	abs(data.limits[domain][name]) == data.limits[domain][name]
+}
 
 # The limit as people read it: JSON makes 2 of 2.0, and a ratio is read as a percentage.
 limit_text(domain, name) := data.limits_text[domain][name] if {
@@ -35,10 +35,12 @@ limit_text(domain, name) := data.limits_text[domain][name] if {
 # The operator set this limit, well or badly.
 has_limit(domain, name) if _ = data.limits[domain][name]
 
-# The measurement as a number; undefined where it is missing, negative, unknown or something else.
-measured(key) := input[key] if {
-	is_number(input[key])
-	abs(input[key]) == input[key]
+# The measurement as a number; undefined where it is missing, negative, unknown or something else. `key` may be a
+# path: ["evidence", "errors", "rate"].
+measured(key) := value if {
+	value := object.get(input, key, "missing")
+	is_number(value)
+	abs(value) == value
 }
 
 is_measured(key) if is_number(measured(key))
@@ -67,6 +69,7 @@ unproven(domain, name, key, words) := missing_limit(domain, name) if {
 
 missing_limit(domain, name) := violation("missing_limit", sprintf("no usable limit policy.%s.%s", [domain, name]))
 
+# `key` is what the operator reads: for a path, its parts with dots between them.
 missing_input(key, value) := violation("missing_input", sprintf("%s is missing", [key])) if {
 	value == "missing"
 } else := violation("missing_input", sprintf("%s is unknown: %v", [key, value.unknown])) if {
@@ -80,3 +83,23 @@ violation(id, message) := {"id": id, "message": message, "observed": "", "limit"
 said(messages) := [violation("user", sprintf("%v", [message])) | some message in sort(messages)] if {
 	is_set(messages)
 } else := [violation("user", "a policy of your own must say `deny contains message if …`")]
+
+# How much a number is, for people. Units are data too: Rego holds no number, so that none can be a limit.
+
+# `3.1` for 0.031, with two digits behind the point at most.
+points(key) := round((measured(key) * data.units.percent) * data.units.percent) / data.units.percent
+
+percent(key) := sprintf("%v%%", [points(key)])
+
+# `240:1`, the evidence as odds.
+odds(value) := sprintf("%s:1", [grouped(value)])
+
+# `1 error`, `1,240 errors`
+counted(value, noun) := sprintf("%s %s%s", [grouped(value), noun, plural]) if {
+	plural := {true: "", false: "s"}[grouped(value) == "1"]
+}
+
+# `1,240`: whole, with a comma for each thousand.
+grouped(value) := commas(commas(commas(regex.replace(sprintf("%v", [round(value)]), `(\d)(\d{3})$`, "$1,$2"))))
+
+commas(text) := regex.replace(text, `(\d)(\d{3}),`, "$1,$2,")

@@ -7,16 +7,17 @@ in the `Cycle` it answers with.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from reconciler.core.addresses import overlaps
 from reconciler.core.backoff import Backoff, strike, wait_s
 from reconciler.core.containers import KeptRevision, Layout
-from reconciler.core.decide import Context, advance, decide
-from reconciler.core.desired import POLICY, PROXY, DesiredState
+from reconciler.core.decide import Context, advance, decide, wish_changed
+from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode
 from reconciler.core.errors import EngineError, Problem, ReconcilerError, RenderError, StateError
+from reconciler.core.evidence import Evidence
 from reconciler.core.membership import recall, remember, without_vanished
 from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedState, PolicyHealth
 from reconciler.core.plan import CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
@@ -24,12 +25,16 @@ from reconciler.core.planner import Wish, make_plan
 from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.rollout import Decision, Phase, Release, Rollout
 from reconciler.core.targets import PolicyTarget, Targets, make_targets, wanted_images
-from reconciler.core.words import Deploy, Word, hear
+from reconciler.core.words import Deploy, LookAgain, Word, hear
 from reconciler.executor import apply_plan, performer
 from reconciler.formats import cycle_record, rendered
 from reconciler.formats import policy as policies
 from reconciler.formats.history import IdleRun
+from reconciler.measuring import Measured, judge, look_at
 from reconciler.ports import Loaded, Ports, ProbeTarget, Wanted
+
+JUDGED_RECORD_S = 10.0
+KEPT_RECORD_S = 60.0
 
 POLICY_PATIENCE_S = 15.0
 """How long a running OPA may leave us without an answer before its container is replaced (it starts in 0.6 s)."""
@@ -37,10 +42,11 @@ POLICY_PATIENCE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one cycle hands to the next. Only `rollout` and `last_good` matter, and both are on disk too.
+    """What one cycle hands to the next. Only `rollout`, `last_good` and `evidence` matter, and they are on disk too.
 
     `awaited` are running containers that were not ready yet: the loop asks them again without a whole cycle.
-    `voice` is what the last record said, `intended` a plan that was written down and has not done anything yet.
+    `voice` is what the last record said, `recorded_at` when (monotonic seconds), `intended` a plan that was written
+    down and has not done anything yet.
     """
 
     rollout: Rollout = field(default_factory=Rollout)
@@ -52,6 +58,8 @@ class Memory:
     voice: str | None = None
     idle: IdleRun | None = None
     intended: str = ""
+    recorded_at: float = 0.0
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ def run_cycle(
 ) -> tuple[Cycle, Memory]:
     """One whole cycle, recorded, and what the next one needs to know."""
     notes = _Notes(memory.number + 1, trigger, ports.clock.timestamp(), ports.clock.monotonic())
+    notes.words = tuple(word for word in words if not isinstance(word, LookAgain))
     memory = _heard(memory, words)
     _save_words(ports, memory, words, notes)
     if any(isinstance(word, Deploy) for word in words):
@@ -134,10 +143,12 @@ def _imagined(
     kept = _known(asked, engine, ports.rollouts.kept())
     observed = _observe(ports, asked, engine, answering, kept, notes)
     targets = make_targets(desired, engine.images, kept, setting.layout, answering)
-    rollout = recall(memory.rollout, observed, targets.wanted)
+    rollout = wish_changed(recall(memory.rollout, observed, targets.wanted), targets)
     verdict = _infrastructure(ports, asked, targets, observed, notes)
     now = ports.clock.now()
-    decisions = decide(rollout, Context(targets, observed, now, _OPEN if ahead else verdict))
+    if not ahead:
+        notes.measured = _measured(ports, desired, targets, rollout, observed, memory.evidence)
+    decisions = decide(rollout, Context(targets, observed, now, _OPEN if ahead else verdict, notes.measured.verdicts))
     if ahead:
         rollout = _with_subnet(ports, advance(rollout, decisions, now), observed)
     rollout = remember(rollout, observed, {service.name: service.replicas for service in desired.services})
@@ -165,8 +176,10 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     rollout = recall(memory.rollout, observed, targets.wanted)
     if not asked.is_proposal:
         rollout = without_vanished(rollout, observed, {service.name for service in asked.force.services})
+    rollout = wish_changed(rollout, targets)
     verdict = _infrastructure(ports, asked, targets, observed, notes)
-    context = Context(targets, observed, ports.clock.now(), verdict)
+    notes.measured = _measured(ports, asked.force, targets, rollout, observed, memory.evidence)
+    context = Context(targets, observed, ports.clock.now(), verdict, notes.measured.verdicts)
     decisions = () if asked.is_proposal else decide(rollout, context)
     rollout = _saved(ports, rollout, advance(rollout, decisions, context.now), context, notes)
 
@@ -377,6 +390,23 @@ def _infrastructure(
     return verdict
 
 
+def _measured(
+    ports: Ports,
+    desired: DesiredState,
+    targets: Targets,
+    rollout: Rollout,
+    observed: ObservedState,
+    before: Mapping[str, Evidence],
+) -> Measured:
+    """What was counted, and what the canary policy makes of it."""
+    if rollout.torn_down:
+        return Measured()
+    current = targets.policies[0].revision if targets.policies else ""
+    found, measured = look_at(ports, desired, targets.kept, rollout, observed, before)
+    ports.probes.set((trial.service, slot) for trial in found for slot in trial.probed)
+    return judge(ports, desired, found, measured, current if observed.policy(current).ready else None)
+
+
 # ---------------------------------------------------------------- acting
 
 
@@ -397,8 +427,9 @@ def _saved(ports: Ports, before: Rollout, after: Rollout, context: Context, note
 
 def _needed(rollout: Rollout, targets: Targets) -> set[str]:
     """The revisions that run, are on their way, or are wanted."""
-    releases = [r for s in rollout.services.values() for r in (s.stable, s.candidate, s.leaving) if r]
-    return {release.revision for release in (*releases, *targets.wanted.values())}
+    running = {group.revision for state in rollout.services.values() for group in state.groups}
+    back = {state.last_stable for state in rollout.services.values()}
+    return running | back | {release.revision for release in targets.wanted.values()}
 
 
 def _wanted_kept(context: Context) -> list[KeptRevision]:
@@ -442,12 +473,20 @@ def _recorded(ports: Ports, memory: Memory, cycle: Cycle, *, is_intended: bool) 
     """Write the cycle down; one that says nothing new joins the run of idle ones, to be written as one record."""
     record, voice = cycle_record.finished(cycle), cycle_record.voice(cycle)
     is_news = is_intended or voice != memory.voice or cycle_record.changed_the_world(cycle)
+    now = ports.clock.monotonic()
+    is_news = is_news or (bool(cycle.judged) and now - memory.recorded_at >= _judged_record_s(cycle))
     if not is_news and (memory.idle is None or memory.idle.fits(record)):
         idle = memory.idle.add(record) if memory.idle else IdleRun.start(record)
         return dataclasses.replace(memory, idle=idle)
     memory = flushed(ports, memory)
     _try_append(ports, record)
-    return dataclasses.replace(memory, voice=voice)
+    return dataclasses.replace(memory, voice=voice, recorded_at=now)
+
+
+def _judged_record_s(cycle: Cycle) -> float:
+    """How often a trial is written down while nothing changes: its numbers do. One that is kept for days, rarely."""
+    is_kept = any(release.mode is Mode.CANARY for release in cycle.wanted.values())
+    return KEPT_RECORD_S if is_kept else JUDGED_RECORD_S
 
 
 def flushed(ports: Ports, memory: Memory) -> Memory:
@@ -475,7 +514,12 @@ def _remembered(memory: Memory, rollout: Rollout, now: float, notes: _Notes) -> 
     backoff = strike(memory.backoff, tried, now) if tried else memory.backoff
     allow = memory.allow_interruption and bool(notes.plan)
     return dataclasses.replace(
-        memory, rollout=rollout, backoff=backoff, allow_interruption=allow, awaited=notes.awaited
+        memory,
+        rollout=rollout,
+        backoff=backoff,
+        allow_interruption=allow,
+        awaited=notes.awaited,
+        evidence={**memory.evidence, **notes.measured.evidence},
     )
 
 
@@ -499,6 +543,8 @@ class _Notes:
         self.services: set[str] = set()
         self.wanted: dict[str, Release] = {}
         self.made_of: dict[str, tuple[str, str]] = {}
+        self.words: tuple[Word, ...] = ()
+        self.measured = Measured()
 
     def saw(
         self,
@@ -523,13 +569,16 @@ class _Notes:
             observed=self.observed,
             rollout=rollout,
             problems=self.problems,
-            verdicts=tuple(self.verdicts),
+            verdicts=(*self.verdicts, *self.measured.verdicts.values()),
             decisions=self.decisions,
             plan=self.plan,
             results=self.results,
-            errors=tuple(self.errors),
+            errors=(*self.errors, *filter(None, [self.measured.trouble])),
             is_settled=self.is_settled,
             asked=self.asked,
+            words=self.words,
+            measured=self.measured.summaries,
+            judged=self.measured.verdicts,
             wanted=self.wanted,
             made_of=self.made_of,
         )

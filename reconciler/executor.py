@@ -24,6 +24,7 @@ from reconciler.core.plan import (
     RemoveNetwork,
     RemoveVolume,
     Result,
+    SetRestartPolicy,
     SetTraffic,
     StartContainer,
     StopContainer,
@@ -69,6 +70,7 @@ def performer(ports: Ports) -> Perform:
                 | ConnectContainer()
                 | StopContainer()
                 | RemoveContainer()
+                | SetRestartPolicy()
             ):
                 return ports.runtime.apply(action)
             case _:

@@ -22,6 +22,8 @@ from reconciler.ports import Ports
 
 IDLE_S = 15.0
 BUSY_S = 5.0
+ROLLOUT_S = 2.5
+"""While a canary is judged: two looks that see errors are needed before one is rolled back."""
 PATIENCE_S = 10.0
 """How long a wait is looked at every 50 ms; after that, more and more rarely."""
 SLOWEST_LOOK_S = 2.0
@@ -61,11 +63,17 @@ class Loop:
         self._waiting_since: float | None = None
         self._idle_since = ports.clock.monotonic()
         self._busy_turns = 0
+        self._turned_at = ports.clock.monotonic()
         self.turns_itself = False
 
     def wake(self, trigger: Trigger, word: Word | None = None) -> None:
         """Look again soon; returns at once."""
         self._inbox.put(Wake(trigger, word or LookAgain()))
+
+    def look_soon(self, oldest_s: float) -> None:
+        """Look again now if the last cycle is older than that and nobody asked for another one yet."""
+        if self._inbox.empty() and self.ports.clock.monotonic() - self._turned_at > oldest_s:
+            self.wake(Trigger("interval", "somebody looks"))
 
     def stop(self) -> None:
         """End `turn_for_ever` after the cycle under way."""
@@ -88,6 +96,7 @@ class Loop:
         cycle, memory = run_cycle(self.ports, self.setting, self.memory, _loudest(wakes), words)
         self.memory = memory
         self.latest = cycle
+        self._turned_at = self.ports.clock.monotonic()
         self._note_waiting(cycle)
         self._flush_idle()
         self._finished(cycle)
@@ -142,6 +151,7 @@ class Loop:
         if not cycle.is_settled:
             return UNSETTLED_S
         calm = BUSY_S if cycle.plan or cycle.errors or any(d.reason for d in cycle.decisions) else IDLE_S
+        calm = ROLLOUT_S if cycle.judged else calm
         if _moved_on(cycle):
             return min(SLOWEST_LOOK_S, 0.05 * max(0, self._busy_turns - BUSY_TURNS))
         if cycle.look_again_s is None:

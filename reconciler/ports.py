@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reconciler.core.containers import KeptRevision
-from reconciler.core.desired import DesiredState, HealthCheck, Json
+from reconciler.core.desired import DesiredState, HealthCheck, Json, Service
 from reconciler.core.errors import Problem
-from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedProxy
+from reconciler.core.evidence import Evidence
+from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedProxy, Slot
 from reconciler.core.plan import (
     Action,
     PrepareProxy,
@@ -24,6 +25,7 @@ from reconciler.core.plan import (
     TestProxyConfig,
     WriteFile,
 )
+from reconciler.core.readings import Counted
 from reconciler.core.record import HostFacts, Verdict
 from reconciler.core.rollout import Rollout
 
@@ -107,6 +109,30 @@ class ProbeTarget:
     min_uptime_s: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class MeasureTarget:
+    """One container whose requests are to be counted, and the service that says how: port, path, names."""
+
+    container: ObservedContainer
+    service: Service
+
+
+class Metrics(Protocol):
+    """Counts what containers answered: by their own word, and by the proxy's."""
+
+    def read(self, targets: Sequence[MeasureTarget], proxy: ObservedContainer | None) -> Mapping[str, Counted]:
+        """What is counted now, by container ID, for every target, within about 2 s. Never raises."""
+        ...
+
+
+class Probes(Protocol):
+    """Requests of our own, so that an idle service gathers evidence; they go through nginx's private listener."""
+
+    def set(self, slots: Iterable[tuple[Service, Slot]]) -> None:
+        """From now on these slots are asked, each at its service's rate, and nobody else. Never raises."""
+        ...
+
+
 class Proxy(Protocol):
     """nginx, seen from beside it: its private listener, its worker processes, the flags on disk."""
 
@@ -186,6 +212,14 @@ class RolloutStore(Protocol):
         """Make `desired` the last good one; durable when it returns. Raises StateError."""
         ...
 
+    def evidence(self) -> Mapping[str, Evidence]:
+        """What is known about each service's trial, by service; empty where it was lost."""
+        ...
+
+    def save_evidence(self, services: Mapping[str, Evidence]) -> None:
+        """Durable when it returns. Raises StateError."""
+        ...
+
     def forget_all_but(self, revisions: Iterable[str]) -> None:
         """Remove the specs that nobody can go back to."""
         ...
@@ -229,4 +263,6 @@ class Ports:
     rollouts: RolloutStore
     history: History
     clock: Clock
+    metrics: Metrics
+    probes: Probes
     instance: str = field(default="")

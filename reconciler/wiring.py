@@ -59,17 +59,21 @@ def local_operations(manifest: Path, state_dir: Path) -> Iterator[Operations]:
 
 def operations(place: Place, source: FileSource, open_loop: Callable[[bool], Loop]) -> Operations:
     """The desk over a loop."""
-    return Operations(place, source, open_loop, _replace_file, _fetch)
+    return Operations(place, source, open_loop, _replace_file, _send)
 
 
 @contextmanager
 def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Callable[[Cycle], None]) -> Iterator[Loop]:
     """A loop over the real Docker Engine, nginx and OPA; the caller holds the lock of `state`."""
+    from reconciler.adapters.app_metrics import AppMetrics
     from reconciler.adapters.docker_engine import DockerEngine
     from reconciler.adapters.history_file import HistoryFile
     from reconciler.adapters.host import LocalHost
+    from reconciler.adapters.ingress_metrics import IngressMetrics
+    from reconciler.adapters.metrics import CountedTwice
     from reconciler.adapters.nginx_proxy import NginxProxy
     from reconciler.adapters.opa import OpaPolicy, ensure_token, socket_path
+    from reconciler.adapters.probe_traffic import ProbeTraffic
     from reconciler.adapters.prober import AddressProber
     from reconciler.adapters.rendered_files import RenderedFiles
     from reconciler.adapters.rollout_store import RolloutFiles
@@ -92,6 +96,13 @@ def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Call
         followed = box[0].memory.last_good if box else None
         return followed.opa.decision_timeout_s if followed else 5.0
 
+    def latency_limit_s() -> float | None:
+        followed = box[0].memory.last_good if box else None
+        limit = followed.limits.get("canary", {}).get("max_p99_latency_ms") if followed else None
+        return limit / 1000 if isinstance(limit, int | float) else None
+
+    metrics = CountedTwice(AppMetrics(), IngressMetrics(latency_limit_s=latency_limit_s))
+    probes = ProbeTraffic(run / "nginx" / "proxy.sock")
     engine = DockerEngine(instance=instance, monotonic=clock.monotonic, images=_Builds(), wake=wake)
     store = RolloutFiles(state)
     history = HistoryFile(state_dir, state_dir.parent.name, __version__, lambda: secrets.token_hex(16))
@@ -105,6 +116,7 @@ def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Call
             boxes=engine.boxes,
             monotonic=clock.monotonic,
             user=user,
+            secret=source.tester_secret,
         ),
         files=RenderedFiles(rendered),
         policy=OpaPolicy(lambda revision: socket_path(run, revision), lambda: ensure_token(run), patience_s),
@@ -112,16 +124,20 @@ def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Call
         rollouts=store,
         history=history,
         clock=system,
+        metrics=metrics,
+        probes=probes,
         instance=instance,
     )
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="act") as pool:
         setting = Setting(Layout(str(rendered), str(run), user), pool)
-        memory = Memory(rollout=store.load(), last_good=store.last_good())
+        memory = Memory(rollout=store.load(), last_good=store.last_good(), evidence=store.evidence())
         loop = Loop(ports, setting, memory, finished)
         box.append(loop)
         try:
             yield loop
         finally:
+            probes.close()
+            metrics.close()
             engine.close()
             history.close()
 
@@ -158,12 +174,13 @@ def _replace_file(path: Path, data: bytes) -> None:
         raise
 
 
-def _fetch(port: int, path: str) -> tuple[int, Mapping[str, str], bytes] | None:
-    """What nginx on this host answers; None when it does not."""
+def _send(address: str, port: int, method: str, path: str, body: bytes) -> tuple[int, Mapping[str, str], bytes] | None:
+    """What a container at `address` answers; None when it does not."""
     from reconciler.adapters.http_client import HttpError, Request, Tcp, fetch
 
+    headers = (("Content-Type", "application/json"),) if body else ()
     try:
-        answer = fetch(Tcp("127.0.0.1", port), Request(path), 5.0)
+        answer = fetch(Tcp(address, port), Request(path, method, "localhost", headers, body), 5.0)
     except HttpError:
         return None
     return answer.status, dict(answer.headers), answer.body

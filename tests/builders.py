@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any
 
 from reconciler.core.containers import KeptRevision, Layout
-from reconciler.core.desired import DesiredState, Mode, Network, Nginx, Service, spec_hash
+from reconciler.core.desired import DesiredState, Mode, Network, Nginx, RolloutSpec, Service, Step, spec_hash
+from reconciler.core.evidence import Summary, begin, limits_of, measure, summarise
 from reconciler.core.observed import (
     EngineState,
     Health,
@@ -20,7 +21,8 @@ from reconciler.core.observed import (
     Status,
 )
 from reconciler.core.planner import PROXY_CONFIG, Wish, make_plan, sha256
-from reconciler.core.rollout import Member, Phase, Release, Rollout, ServiceRollout
+from reconciler.core.readings import Counted, Reading, Unread
+from reconciler.core.rollout import Course, Group, Member, Phase, Release, Rollout, ServiceRollout
 from reconciler.core.targets import PolicyTarget, Targets, make_targets
 
 NETWORK = ObservedNetwork("net1", "web", ours=True, subnet="10.1.0.0/22", ip_range="10.1.3.0/24", attached=2)
@@ -31,7 +33,9 @@ LAYOUT = Layout("/state/rendered", "/state/run", "65534:65534")
 
 
 def service(**changes: Any) -> Service:
-    return dataclasses.replace(Service("app", "demo:1", 3000, log_volume="demo-logs"), **changes)
+    """A service that moves to another revision without analysis and watch, unless a test is about these."""
+    quick = RolloutSpec(steps=(), watch_s=0.0)
+    return dataclasses.replace(Service("app", "demo:1", 3000, log_volume="demo-logs", rollout=quick), **changes)
 
 
 def desired(*services: Service, **changes: Any) -> DesiredState:
@@ -65,10 +69,24 @@ def release(of: Service | None = None, mode: Mode = Mode.STABLE) -> Release:
     return Release(kept(of or service()).revision, mode)
 
 
-def container(of: Release | None = None, slot: Slot = Slot.BLUE, replica: int = 0, **changes: Any) -> ObservedContainer:
+def group(of: Service | None = None, mode: Mode = Mode.STABLE, slot: Slot = Slot.BLUE) -> Group:
+    return Group(release(of, mode), slot)
+
+
+def canary(of: Service, slot: Slot = Slot.GREEN) -> Group:
+    """What is tried of `of` beside stable, in the slot that is free."""
+    return group(of, Mode.CANARY, slot)
+
+
+def container(
+    of: Release | Group | None = None, slot: Slot = Slot.BLUE, replica: int = 0, **changes: Any
+) -> ObservedContainer:
+    """One that is ready; of a group, in the slot that the group was born in."""
+    if isinstance(of, Group):
+        of, slot = of.release, of.slot
     of = of or release()
     made = ObservedContainer(
-        id=f"id-{slot}-{replica}-{of.revision[:4]}",
+        id=f"id-{slot}-{replica}-{of.revision[:4]}-{of.mode}",
         name=f"demo-app-{slot}-{of.revision[:8]}-{replica}-g1",
         service="app",
         revision=of.revision,
@@ -77,7 +95,7 @@ def container(of: Release | None = None, slot: Slot = Slot.BLUE, replica: int = 
         replica=replica,
         mode=of.mode.value,
         generation=1,
-        address=f"10.1.0.{20 + replica + (100 if slot is Slot.GREEN else 0)}",
+        address=f"10.1.0.{20 + replica + (100 if slot is Slot.GREEN else 0) + (50 if of.mode is Mode.CANARY else 0)}",
         networks=("net1",),
         health=Health.READY,
     )
@@ -120,9 +138,21 @@ def observed(*containers: ObservedContainer, **changes: Any) -> ObservedState:
     return dataclasses.replace(state, **changes)
 
 
+STEPS = (Step(5, 60.0), Step(25, 60.0), Step(50, 60.0))
+
+
 def state(phase: Phase = Phase.STABLE, **changes: Any) -> ServiceRollout:
-    stable = release()
-    made = ServiceRollout("app", phase, stable=stable, blue=(Member(container().id, "10.1.0.20"),), since=1000.0)
+    """A service whose stable containers were born and serve in blue, with three steps to climb."""
+    made = ServiceRollout(
+        "app",
+        phase,
+        stable=group(),
+        course=Course(steps=STEPS),
+        blue=(Member(container().id, "10.1.0.20"),),
+        since=1000.0,
+        seen=1000.0,
+        run=1,
+    )
     return dataclasses.replace(made, **changes)
 
 
@@ -138,3 +168,15 @@ def wish(wanted: DesiredState | None = None, made: Targets | None = None, **chan
 
 def plan_text(seen: ObservedState, of: Rollout | None = None, wanted: Wish | None = None) -> str:
     return str(make_plan(wanted or wish(), seen, of or rollout()))
+
+
+def summary(about: str = "canary/x/1/y", chaos: str = "none") -> Summary:
+    """A minute in which a canary answered 300 requests, 3 of them badly."""
+    limits, absent, evidence = limits_of({}), Unread("not counted", is_absent=True), begin(about, 1000.0)
+    for second in range(0, 61, 5):
+        now, total = 1000.0 + second, 5 * second
+        buckets = ((0.5, total), (float("inf"), total))
+        reading = Reading(now, 1000.0, {"/": total}, {"/": second // 20}, buckets, float(second), "canary", chaos)
+        seen = {"c": Counted(reading, absent)}
+        evidence = measure(evidence, seen, {}, limits, provider="auto", now=now, horizon_s=600.0, share=None)
+    return summarise(evidence, limits, 1060.0)

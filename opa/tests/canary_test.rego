@@ -101,7 +101,7 @@ test_nothing_confusing_is_a_mode if {
 
 test_nothing_confusing_is_a_limit if {
 	every name in ["max_error_rate", "max_p99_latency_ms", "min_requests"] {
-		every value in [null, false, true, "", "1", [], {}] {
+		every value in [null, false, true, "", "1", [], {}, -1] {
 			broken := object.union(object.remove(limits.canary, [name]), {name: value})
 			answer := canary.decision with input as counted with data.limits as {"canary": broken} with data.revision as "r1"
 			answer.allow == false

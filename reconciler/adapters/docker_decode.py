@@ -87,7 +87,7 @@ def _host_config(spec: ContainerSpec, network_id: str | None) -> dict[str, Any]:
             "Type": "json-file",
             "Config": {"max-size": spec.log_max_size, "max-file": str(spec.log_max_files)},
         },
-        "RestartPolicy": _restart_policy(spec.restart_policy),
+        "RestartPolicy": restart_policy_request(spec.restart_policy),
         "NetworkMode": network_id if network_id is not None else "none",
         "PortBindings": _port_bindings(spec),
         "Init": spec.init,
@@ -137,7 +137,7 @@ def _tmpfs(entry: str) -> tuple[str, str]:
     return path, options or TMPFS_OPTIONS
 
 
-def _restart_policy(policy: str) -> dict[str, Any]:
+def restart_policy_request(policy: str) -> dict[str, Any]:
     name, _, count = policy.partition(":")
     return {"Name": name, "MaximumRetryCount": int(count)} if count else {"Name": name}
 
@@ -245,6 +245,8 @@ def container(
         error=error,
         restarts=whole(inspected.get("RestartCount")),
         started_at=_moment(state.get("StartedAt")),
+        finished_at=_moment(state.get("FinishedAt")),
+        restart_policy=_restart_policy(inspected),
         docker_health=_docker_health(state),
     )
 
@@ -283,6 +285,13 @@ def _label_number(labels: Answer, key: str) -> int | None:
 def _moment(value: object) -> str:
     """Docker writes the year 1 for "never"."""
     return "" if text(value).startswith("0001-") else text(value)
+
+
+def _restart_policy(inspected: Answer) -> str:
+    """Compose's words for it; Docker writes "" and "no" for none."""
+    policy = table(table(inspected.get("HostConfig")).get("RestartPolicy"))
+    name, count = text(policy.get("Name")) or "no", whole(policy.get("MaximumRetryCount"))
+    return f"{name}:{count}" if count else name
 
 
 def _docker_health(state: Answer) -> str | None:

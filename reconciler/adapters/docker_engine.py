@@ -47,6 +47,7 @@ from reconciler.core.plan import (
     RemoveNetwork,
     RemoveVolume,
     Result,
+    SetRestartPolicy,
     SetTraffic,
     StartContainer,
     StopContainer,
@@ -197,6 +198,8 @@ class DockerEngine:
                 return self._stop(action)
             case RemoveContainer():
                 return self._remove(action.container_id)
+            case SetRestartPolicy():
+                return self._set_restart_policy(action)
             case (
                 WriteFile()
                 | RemoveFile()
@@ -366,6 +369,12 @@ class DockerEngine:
                 raise
             return Result(Outcome.PENDING, "is being removed", LOOK_AGAIN_S)
         return OK
+
+    def _set_restart_policy(self, action: SetRestartPolicy) -> Result:
+        policy = decode.restart_policy_request(action.policy)
+        engine = self._connections.acting()
+        updated = or_none(lambda: engine.update_container(action.container_id, restart_policy=policy))  # type: ignore[arg-type]
+        return OK if updated is not None else Result(Outcome.FAILED, f"{action.container_id[:12]} is gone.")
 
     def _guard(self, container_id: str) -> Result | None:
         """Before anything that destroys: OK where it is gone, FAILED where it is not ours, None to go on."""

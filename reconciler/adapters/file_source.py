@@ -6,6 +6,7 @@ A file renamed into place is whole; any other must look the same twice, `SETTLE_
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -14,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from reconciler.core.desired import DesiredState
 from reconciler.core.errors import ManifestError, Problem
-from reconciler.formats import manifest
+from reconciler.formats import manifest, tester
 from reconciler.ports import Clock, Loaded
 
 SETTLE_S = 0.3
@@ -23,6 +25,8 @@ OLD_S = 2.0
 """A file whose last change is older than this is nobody's work in progress."""
 MAX_BYTES = 1024 * 1024
 MAX_POLICIES = 100
+MAX_SECRETS = 256
+"""How many testers' secrets are remembered, those of earlier readings among them."""
 
 
 _Identity: TypeAlias = tuple[int, int, int, int]
@@ -42,11 +46,12 @@ class _Reading:
 
     inputs: bytes
     env_files: tuple[str, ...]
+    secrets: tuple[str, ...]
     loaded: Loaded
 
 
 class FileSource:
-    """The Source port over one file, the policies folder beside it and its env files."""
+    """The Source port over one file, the policies and secrets folders beside it and its env files."""
 
     def __init__(self, path: Path, clock: Clock, allow: Callable[[], frozenset[str]] = frozenset) -> None:
         self._path = path
@@ -57,6 +62,7 @@ class FileSource:
         self._look_beside: _Look | None = None
         self._beside: dict[Path, os.stat_result] = {}
         self._last: _Reading | None = None
+        self._secrets: dict[str, str] = {}
 
     @property
     def path(self) -> Path:
@@ -105,7 +111,7 @@ class FileSource:
         if (
             self._last is not None
             and not troubles
-            and self._last.inputs == self._inputs(data, policies, self._last.env_files)
+            and self._last.inputs == self._inputs(data, policies, self._last.env_files, self._last.secrets)
         ):
             return self._last.loaded
         reading = manifest.read(
@@ -115,19 +121,25 @@ class FileSource:
             env_files=self._env_file,
             allow=self._allow(),
             processors=os.cpu_count(),
+            secrets=self._secret,
         )
+        self._remember_secrets(reading.desired)
         if reading.desired and reading.desired.opa.policies_dir != folder:
             policies, troubles = self._policies(reading.desired.opa.policies_dir)
         desired = replace(reading.desired, user_policies=policies) if reading.desired and not troubles else None
         is_yaml = desired is not None or _is_yaml(data, self._path.name)
         loaded = Loaded(reading.digest, desired, (*reading.problems, *troubles), reading.warnings, parsed=is_yaml)
         if not troubles:
-            self._last = _Reading(self._inputs(data, policies, reading.env_files), reading.env_files, loaded)
+            inputs = self._inputs(data, policies, reading.env_files, reading.secrets)
+            self._last = _Reading(inputs, reading.env_files, reading.secrets, loaded)
         return loaded
 
-    def _inputs(self, data: bytes, policies: tuple[tuple[str, str], ...], env_files: tuple[str, ...]) -> bytes:
+    def _inputs(
+        self, data: bytes, policies: tuple[tuple[str, str], ...], env_files: tuple[str, ...], secrets: tuple[str, ...]
+    ) -> bytes:
         named = [(name, self._env_file(name)) for name in env_files]
-        return hashlib.sha256(data + repr((policies, named)).encode()).digest()
+        hidden = [(name, found.text, found.trouble) for name in secrets for found in [self._secret(name)]]
+        return hashlib.sha256(data + repr((policies, named, hidden)).encode()).digest()
 
     def _policies(self, name: str) -> tuple[tuple[tuple[str, str], ...], tuple[Problem, ...]]:
         """The operator's own `*.rego`, sorted by name; an absent folder is an empty one."""
@@ -161,6 +173,37 @@ class FileSource:
             return self._text(path)
         except (OSError, UnicodeDecodeError):
             return None
+
+    def tester_secret(self, digest: str) -> str | None:
+        """The secret that a digest in a manifest stands for, as it was last read; None where it is not known."""
+        return self._secrets.get(digest)
+
+    def _remember_secrets(self, desired: DesiredState | None) -> None:
+        for service in desired.services if desired else ():
+            if service.tester_digest is None or service.tester_secret is None:
+                continue
+            secret = tester.secret_of(self._secret(service.tester_secret.removeprefix("file:")).text)
+            if tester.digest(service.name, secret) == service.tester_digest:
+                self._secrets[service.tester_digest] = secret
+        while len(self._secrets) > MAX_SECRETS:
+            self._secrets.pop(next(iter(self._secrets)))
+
+    def _secret(self, name: str) -> tester.SecretFile:
+        """A file in the secrets folder that only its owner may read."""
+        path = self._path.parent / tester.FOLDER / name
+        try:
+            text = self._text(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return tester.SecretFile(trouble="is not there")
+        except PermissionError:
+            return tester.SecretFile(trouble="may not be read by this user")
+        except (OSError, UnicodeDecodeError) as error:
+            is_link = isinstance(error, OSError) and error.errno == errno.ELOOP
+            return tester.SecretFile(trouble="is a symbolic link" if is_link else "is not a small file of text")
+        mode = stat.S_IMODE(self._beside[path].st_mode)
+        if mode & 0o077:
+            return tester.SecretFile(trouble=f"is open to others (mode {mode:04o}); `chmod 600 {tester.FOLDER}/{name}`")
+        return tester.SecretFile(text)
 
     def _text(self, path: Path) -> str:
         """A whole file beside the manifest; OSError or UnicodeDecodeError otherwise."""

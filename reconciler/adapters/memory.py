@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import assert_never
 
 from reconciler.adapters import docker_decode as decode
@@ -41,6 +42,7 @@ from reconciler.core.plan import (
     RemoveNetwork,
     RemoveVolume,
     Result,
+    SetRestartPolicy,
     SetTraffic,
     StartContainer,
     StopContainer,
@@ -82,9 +84,11 @@ class Box:
     oom_killed: bool = False
     error: str = ""
     restarts: int = 0
-    started: int = 0
+    started: float | None = None
+    finished: float | None = None
     docker_health: str | None = None
     stopped_by_us: bool = False
+    restart_policy: str = ""
     log: list[bytes] = field(default_factory=list)
 
     @property
@@ -208,6 +212,9 @@ class MemoryEngine:
                 return self._stop(action)
             case RemoveContainer():
                 return self._remove(action.container_id)
+            case SetRestartPolicy():
+                self._box(action.container_id).restart_policy = action.policy
+                return OK
             case (
                 WriteFile()
                 | RemoveFile()
@@ -248,7 +255,7 @@ class MemoryEngine:
         box = self._box(name)
         self._exited(box, exit_code)
         box.oom_killed = oom
-        policy, _, most = box.request.spec.restart_policy.partition(":")
+        policy, _, most = box.restart_policy.partition(":")
         again = policy in ("always", "unless-stopped") or (policy == "on-failure" and exit_code != 0)
         if again and not (most and box.restarts >= int(most)):
             box.restarts += 1
@@ -264,7 +271,7 @@ class MemoryEngine:
         for box in running:
             self._exited(box, 137)
         for box in running:
-            if box.request.spec.restart_policy in ("always", "unless-stopped"):
+            if box.restart_policy in ("always", "unless-stopped"):
                 self._start(box)
 
     def prune(self) -> None:
@@ -354,6 +361,7 @@ class MemoryEngine:
             return Result(Outcome.FAILED, f"The name {action.name} is held by container {holder.id[:12]}.")
         self._refuse_creation(action)
         box = Box(self._new_id(action.name), action.name, labels, action)
+        box.restart_policy = action.spec.restart_policy
         if action.spec.network is not None:
             net = self._network(action.spec.network)
             box.endpoints = {net.id: action.address}
@@ -386,7 +394,7 @@ class MemoryEngine:
             box.endpoints[net_id] = box.fixed.get(net_id) or self._free_address(self.networks[net_id])
         self._count += 1
         box.status, box.pid, box.error, box.exit_code = Status.RUNNING, 1000 + self._count, "", None
-        box.oom_killed, box.stopped_by_us, box.started = False, False, self._count
+        box.oom_killed, box.stopped_by_us, box.started = False, False, self._moment()
         return OK
 
     def _start_refusal(self, box: Box) -> str | None:
@@ -446,7 +454,7 @@ class MemoryEngine:
                 self.boxes[box_id].stopped_by_us = True
 
     def _exited(self, box: Box, exit_code: int) -> None:
-        box.status, box.pid, box.exit_code = Status.EXITED, 0, exit_code
+        box.status, box.pid, box.exit_code, box.finished = Status.EXITED, 0, exit_code, self._moment()
         box.endpoints = {net_id: box.fixed.get(net_id) for net_id in box.endpoints}
 
     def _remove(self, container_id: str) -> Result:
@@ -510,7 +518,9 @@ class MemoryEngine:
             oom_killed=box.oom_killed,
             error=box.error,
             restarts=box.restarts,
-            started_at=f"2000-01-01T00:00:00.{box.started:09}Z" if box.started else "",
+            started_at=_stamp(box.started),
+            finished_at=_stamp(box.finished),
+            restart_policy=box.restart_policy,
             docker_health=box.docker_health if box.status is Status.RUNNING else None,
         )
 
@@ -521,9 +531,21 @@ class MemoryEngine:
                 held |= {port.host_port: f"container {box.name}" for port in box.request.spec.ports}
         return {port: held[port] for port in wanted.ports if port in held}
 
+    def _moment(self) -> float:
+        """Now; never the same twice."""
+        return self._monotonic() + self._count * 1e-6
+
     def _new_id(self, seed: str) -> str:
         self._count += 1
         return hashlib.sha256(f"{self._count} {seed}".encode()).hexdigest()
+
+
+def _stamp(seconds: float | None) -> str:
+    """Seconds since the machine began as Docker would write them."""
+    return "" if seconds is None else datetime.fromtimestamp(_EPOCH + seconds, UTC).isoformat()
+
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 
 
 class MemoryFiles:

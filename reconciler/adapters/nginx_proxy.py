@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 from reconciler.adapters import http_client
-from reconciler.core.containers import PROXY_LIVE, PROXY_RUN
+from reconciler.core.containers import PROXY_LIVE, PROXY_LOG, PROXY_RUN
 from reconciler.core.desired import Mount
 from reconciler.core.errors import EffectUnknown, EngineError, ReconcilerError
 from reconciler.core.observed import ObservedContainer, ObservedProxy
@@ -32,6 +33,7 @@ from reconciler.core.plan import (
     SetTraffic,
     TestProxyConfig,
 )
+from reconciler.formats import tester
 
 SOCKET = "proxy.sock"
 NOTE = "reload.json"
@@ -106,6 +108,7 @@ class NginxProxy:
     """Proxy over the folders that nginx mounts and the processes it has.
 
     `live_dir` is mounted at /etc/nginx/live, `run_dir` at /run/swiftdeploy; nginx runs as `user` (`uid:gid`).
+    `secret` gives a tester's secret by its digest, None where it is not at hand.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class NginxProxy:
         user: str = "65534:65534",
         ask: Callable[[Path], str | None] = ask_hash,
         proc: Path = Path("/proc"),
+        secret: Callable[[str], str | None] = lambda _digest: None,
     ) -> None:
         self._live = live_dir
         self._run = run_dir
@@ -128,6 +132,9 @@ class NginxProxy:
         self._user = user
         self._ask = ask
         self._proc = proc
+        self._secret = secret
+        self._testers = live_dir / tester.MAPS
+        self._testers_lock = threading.Lock()
         self._leaving_since_s: float | None = None
 
     def observe(self, container: ObservedContainer | None, services: Sequence[str]) -> ObservedProxy:
@@ -136,7 +143,14 @@ class NginxProxy:
         if container is None or not container.is_running:
             return ObservedProxy(weights=weights)
         retiring, for_s = self._retiring(container)
-        return ObservedProxy(self._ask(self._run / SOCKET), retiring, for_s, weights, self._sees_files(container.pid))
+        return ObservedProxy(
+            self._ask(self._run / SOCKET),
+            retiring,
+            for_s,
+            weights,
+            self._sees_files(container.pid),
+            all(self._is_right(name, digest) for name, digest in tester.included(self._config_text()).items()),
+        )
 
     def _sees_files(self, pid: int) -> bool:
         """Whether nginx's mounts are still our folders: one that was removed lives on inside, and nowhere else.
@@ -163,6 +177,7 @@ class NginxProxy:
             match action:
                 case PrepareProxy():
                     self._prepare(action.services)
+                    self._place_secrets(action.config)
                 case TestProxyConfig():
                     return self._test(action)
                 case ReloadProxy():
@@ -195,10 +210,16 @@ class NginxProxy:
             self._keep_ready(service)
 
     def _give_to_nginx(self, folder: Path) -> None:
-        """Its socket goes there. Without the right to give, nginx runs as ourselves."""
+        """Its socket goes there."""
+        if (owner := self._owner()) is not None:
+            os.chown(folder, *owner)
+
+    def _owner(self) -> tuple[int, int] | None:
+        """Whose nginx's files are to be; None without the right to give, since nginx then runs as ourselves."""
         user, _, group = self._user.partition(":")
-        if os.geteuid() == 0 and user.isdigit():
-            os.chown(folder, int(user), int(group) if group.isdigit() else -1)
+        if os.geteuid() != 0 or not user.isdigit():
+            return None
+        return int(user), int(group) if group.isdigit() else -1
 
     # ── traffic ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -280,13 +301,16 @@ class NginxProxy:
         candidate = self._live / "next" / "nginx.conf"
         for folder in (self._live, candidate.parent):
             _make_folder(folder, 0o755)
+        self._place_secrets(action.content)
         _replace_file(candidate, action.content.encode("utf-8"))
         inside = f"{PROXY_LIVE}/next/nginx.conf"
         command = ("nginx", "-t", "-q", "-c", inside, "-e", "stderr")
         answer = self._boxes.execute(action.container_id, command) if action.container_id is not None else None
         if answer is None:
             mount = Mount("bind", str(self._live), PROXY_LIVE, read_only=True)
-            answer = self._boxes.run_once(action.image_id, command, (mount,), ("/tmp", PROXY_RUN), self._user)
+            answer = self._boxes.run_once(
+                action.image_id, command, (mount,), ("/tmp", PROXY_RUN, PROXY_LOG), self._user
+            )
         code, said = answer
         if code != 0:
             return Result(Outcome.FAILED, f"nginx refuses the configuration: {complaint(said, inside)}")
@@ -299,6 +323,7 @@ class NginxProxy:
         pid = self._boxes.main_pid(container_id)
         if not pid:
             raise EngineError("nginx does not run; there is nothing to reload.", retryable=True)
+        self._forget_secrets()
         before = self._note_text()
         serving = [(worker.pid, worker.start) for worker in self._workers(container_id, pid)]
         note = {"container": container_id, "noted_at_s": self._monotonic(), "workers": serving}
@@ -310,6 +335,49 @@ class NginxProxy:
         except EngineError:
             _replace_file(self._run / NOTE, before)
             raise
+
+    # ── testers' secrets ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _place_secrets(self, config: str) -> None:
+        """The files that a configuration includes are there, for nginx alone to read.
+
+        Where a secret is not at hand and its file was lost, one that nobody matches stands in: nginx must start.
+        """
+        wanted = tester.included(config)
+        if not wanted:
+            return
+        with self._testers_lock:
+            _make_folder(self._testers, 0o755)
+            for name, digest in wanted.items():
+                path = self._testers / name
+                if not self._is_right(name, digest) or not path.is_file():
+                    _replace_file(path, tester.map_text(self._secret(digest)).encode("ascii"), 0o600, self._owner())
+
+    def _is_right(self, name: str, digest: str) -> bool:
+        """Whether an included file says what it should; one whose secret is not at hand may say anything."""
+        secret = self._secret(digest)
+        if secret is None:
+            return True
+        path = self._testers / name
+        try:
+            return _read_regular(path) == tester.map_text(secret).encode("ascii") and not path.stat().st_mode & 0o077
+        except OSError:
+            return False
+
+    def _forget_secrets(self) -> None:
+        """Once a configuration is in place, secrets that it does not include are of no use to anybody."""
+        config = self._config_text()
+        kept = tester.included(config)
+        with self._testers_lock, suppress(OSError):
+            for entry in list(os.scandir(self._testers)) if config else ():
+                if entry.name not in kept:
+                    os.unlink(entry.path)
+
+    def _config_text(self) -> str:
+        try:
+            return (self._live / "nginx.conf").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     # ── workers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -458,12 +526,14 @@ def _make_empty(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
 
 
-def _replace_file(path: Path, content: bytes) -> None:
+def _replace_file(path: Path, content: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Whole or not at all, and durable."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with temporary.open("xb") as target:
-        os.fchmod(target.fileno(), 0o644)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as target:
+        os.fchmod(target.fileno(), mode)
+        if owner is not None:
+            os.fchown(target.fileno(), *owner)
         target.write(content)
         target.flush()
         os.fsync(target.fileno())

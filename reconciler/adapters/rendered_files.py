@@ -17,7 +17,7 @@ from pathlib import Path
 from reconciler.adapters import clock
 from reconciler.core.plan import OK, Outcome, RemoveFile, Result, WriteFile
 
-PROXYS_OWN = ("nginx/live/flags", "nginx/live/sets", "nginx/live/next")
+PROXYS_OWN = ("nginx/live/flags", "nginx/live/sets", "nginx/live/next", "nginx/live/testers")
 """What the Proxy port keeps under `rendered/`: not files that anybody renders."""
 
 UNREADABLE = "unreadable"

@@ -12,14 +12,21 @@ from reconciler.adapters.state_dir import StateDir
 from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import DesiredState, Json
 from reconciler.core.errors import StateError
+from reconciler.core.evidence import Evidence
 from reconciler.core.rollout import Rollout
 
 T = TypeVar("T")
 
 ROLLOUT = "rollout.json"
 LAST_GOOD = "last-good.json"
+EVIDENCE = "evidence.json"
 REVISIONS = "revisions"
 FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Evidence:
+    services: Mapping[str, Evidence]
 
 
 class RolloutFiles:
@@ -41,6 +48,15 @@ class RolloutFiles:
         if rollout != self._saved:
             self._write(ROLLOUT, rollout)
             self._saved = rollout
+
+    def evidence(self) -> Mapping[str, Evidence]:
+        """What is known about each service's trial; empty where there is none or it cannot be read."""
+        found = self._read(EVIDENCE, _Evidence)
+        return found.services if found else {}
+
+    def save_evidence(self, services: Mapping[str, Evidence]) -> None:
+        """Durable when it returns. Raises StateError."""
+        self._write(EVIDENCE, _Evidence(services))
 
     def kept(self) -> tuple[KeptRevision, ...]:
         """All kept revisions."""

@@ -35,7 +35,7 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
         note(f"There is no history: {options.state_dir} does not exist.")
         return 1
     seq = 0
-    for record in _past(reader, lines, _since(arguments.since)):
+    for record in _past(reader, lines, since_text(arguments.since)):
         seq = _sequence(record, seq)
         _show(record, options, paint)
     if not seq and not arguments.follow:
@@ -68,7 +68,7 @@ def _follow(reader: HistoryReader, seq: int, options: Options, paint: Paint) -> 
         sleep(LOOK_EVERY_S)
 
 
-def _since(moment: object) -> str:
+def since_text(moment: object) -> str:
     """A moment, or so many seconds before now, as records spell it."""
     if isinstance(moment, int):
         return datetime.fromtimestamp(max(0.0, now() - moment), UTC).strftime("%Y-%m-%dT%H:%M:%S")

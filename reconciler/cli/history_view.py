@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.cli.terminal import Paint, cut, text_of
+from reconciler.formats.audit_words import MOVES, NO_NEWS, is_waiting
 
 QUIET = frozenset({"idle", "intent", "genesis", "segment_start"})
 ALARMING = frozenset({"history_tampered", "history_corrupt", "odd"})
@@ -38,6 +39,7 @@ def _about(kind: str, record: Any) -> list[str]:
         return [f"nothing to do, {_times(record.get('count'))}", _measured(record)]
     return [
         _trigger(record.get("trigger")),
+        _each(record.get("words"), _word),
         _each(record.get("problems"), str),
         _each(record.get("verdicts"), _denial),
         _each(record.get("decisions"), _decision),
@@ -67,17 +69,32 @@ def _trigger(trigger: Any) -> str:
     return text_of(f"{trigger.get('kind', '')}{detail}{actor}{reason}")
 
 
+def _word(word: Any) -> str:
+    """`alice (uid 1000): promote app: reason [denied: P99 latency exceeds 500ms]`."""
+    if not isinstance(word, dict) or word.get("word") in NO_NEWS:
+        return ""
+    said = " ".join(text_of(word[name]) for name in ("word", "service", "detail") if word.get(name))
+    outcome = text_of(word.get("outcome") or "done")
+    parts = [text_of(word.get("actor")), said, text_of(word.get("reason"))]
+    return ": ".join(part for part in parts if part) + ("" if outcome == "done" else f" [{outcome}]")
+
+
 def _denial(verdict: Any) -> str:
+    """What policy would not allow; a canary that only waits for evidence is held."""
     if not isinstance(verdict, dict) or verdict.get("allow"):
         return ""
-    word = "DENIED" if verdict.get("known", True) else "not known"
+    word = "not known" if not verdict.get("known", True) else "holds" if is_waiting(verdict) else "DENIED"
     return f"{verdict.get('domain')}: {word}: {verdict.get('reason')}"
 
 
 def _decision(decision: Any) -> str:
+    """`app: canary advanced: step 2 of 3`, whatever was decided but to stay."""
     if not isinstance(decision, dict) or decision.get("move") in (None, "hold"):
         return ""
-    return f"{decision.get('service')}: {decision['move']}"
+    move = text_of(decision["move"])
+    named = MOVES.get(move, move)
+    reason = f": {decision['reason']}" if decision.get("reason") else ""
+    return f"{decision.get('service')}: {named[:1].lower()}{named[1:]}{reason}"
 
 
 def _action(action: Any) -> str:

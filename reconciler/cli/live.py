@@ -31,12 +31,12 @@ def can_show() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and knows_cursor()
 
 
-def show(picture: Callable[[int], list[str]], interval_s: float = 1.0) -> None:
-    """Draw `picture(width)` every `interval_s` until q or Ctrl-C is pressed."""
+def show(picture: Callable[[int, int], list[str]], interval_s: float = 1.0) -> None:
+    """Draw `picture(columns, rows)` every `interval_s` until q or Ctrl-C is pressed."""
     with _screen() as wait:
         while True:
             columns, rows = shutil.get_terminal_size()
-            lines = picture(columns)
+            lines = picture(columns, rows)
             if len(lines) > rows:
                 left_out = f"… {len(lines) - rows + 1} more lines: widen the window, or use --once"
                 lines = [*lines[: rows - 1], left_out]

@@ -52,7 +52,7 @@ def _add_operand(parser: ArgumentParser, operand: Operand) -> None:
     parser.add_argument(
         operand.name.lower(),
         metavar=operand.name,
-        help=operand.help,
+        help=_literal(operand.help),
         choices=operand.choices or None,
         nargs="?" if operand.is_optional else None,
     )
@@ -60,18 +60,24 @@ def _add_operand(parser: ArgumentParser, operand: Operand) -> None:
 
 def _add_option(parser: ArgumentParser | _ArgumentGroup, option: Option) -> None:
     if "--help" in option.flags:
-        parser.add_argument(*option.flags, action="help", help=option.help)
+        parser.add_argument(*option.flags, action="help", help=_literal(option.help))
     elif not option.value:
-        parser.add_argument(*option.flags, action="store_true", help=option.help)
+        parser.add_argument(*option.flags, action="store_true", help=_literal(option.help))
     else:
         parser.add_argument(
             *option.flags,
+            dest=option.dest or None,
             metavar="|".join(option.choices) or option.value,
             type=KINDS[option.kind],
             choices=option.choices or None,
             default=option.default,
-            help=option.help,
+            help=_literal(option.help),
         )
+
+
+def _literal(text: str) -> str:
+    """`text` as argparse shows it: it would take a % for a place to fill in."""
+    return text.replace("%", "%%")
 
 
 def _examples(program: str, verb: Verb) -> str:
@@ -108,6 +114,31 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _span(text: str) -> float:
+    """A length of time: 90, 90s, 10m, 2h, 1d."""
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhdw]?)", text)
+    if not found or float(found[1]) == 0:
+        raise ArgumentTypeError(f"{text[:40]!r} is no length of time: 90s, 10m, 2h or 1d")
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def _share(text: str) -> float:
+    """A share of the requests, 0.5 or 50%, above 0 and at most 1."""
+    found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)(%?)", text)
+    share = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+    if not 0.0 < share <= 1.0:
+        raise ArgumentTypeError(f"{text[:40]!r} is no share above 0 and at most 1: 0.5 or 50%")
+    return share
+
+
+def _words(text: str) -> str:
+    """Something a person would say, on one line."""
+    said = " ".join(text.split())
+    if not said or len(said) > 500:
+        raise ArgumentTypeError("a reason is some words, at most 500 characters")
+    return said
+
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -131,4 +162,7 @@ KINDS: dict[str, Callable[[str], object]] = {
     "count": _count,
     "seconds": _seconds,
     "moment": _moment,
+    "span": _span,
+    "share": _share,
+    "words": _words,
 }

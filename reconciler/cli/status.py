@@ -16,6 +16,7 @@ from reconciler.core.errors import ReconcilerError
 from reconciler.log import visible
 
 PATIENCE_S = 10.0
+LEAVES = "q or Ctrl-C leaves"
 
 
 def run(arguments: Namespace, options: Options, session: Session) -> int:
@@ -46,7 +47,7 @@ def _watch(session: Session, first: Any, paint: Paint) -> Any:
     latest = first
     is_new = True
 
-    def picture(columns: int) -> list[str]:
+    def picture(columns: int, rows: int) -> list[str]:
         nonlocal latest, is_new
         trouble = ""
         try:
@@ -59,7 +60,8 @@ def _watch(session: Session, first: Any, paint: Paint) -> Any:
         except ReconcilerError as error:
             trouble = str(error)
         banner = [paint("poor", visible(trouble)), ""] if trouble else []
-        return [*banner, *status_lines(latest["value"], now(), paint, columns), "", paint.dim("q or Ctrl-C leaves")]
+        room = rows - len(banner) - 2
+        return [*banner, *status_lines(latest["value"], now(), paint, columns, room), "", paint.dim(LEAVES)]
 
     with suppress(KeyboardInterrupt):
         live.show(picture)

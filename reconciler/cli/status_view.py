@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from reconciler.cli.terminal import Paint, ago, table, text_of
+from reconciler.cli.figures import age, number, share
+from reconciler.cli.rollout_view import rollout_lines
+from reconciler.cli.terminal import Paint, table, text_of
 
 STATES = {"converged": "good", "converging": "warned", "degraded": "poor", "torn_down": "dim", "empty": "dim"}
 WORDS = {"torn_down": "torn down"}
 GOOD = frozenset({"PASS", "ready", "healthy", "running", "stable"})
+MEASURED = ("req_per_sec", "p99_latency_ms", "error_rate")
 POOR = frozenset({"FAIL", "sick", "unhealthy", "exited", "dead", "restarting", "rolling_back"})
 
 
-def status_lines(value: Any, now: float, paint: Paint, cells: int | None = None) -> list[str]:
-    """What `status` shows; `cells` is the terminal's width where lines must fit into it."""
-    sections = [
-        _heading(value, now, paint),
-        _problems(value, paint),
-        [*_traffic(value), *_policy(value, paint)],
-        _services(value, now, paint, cells),
-        _containers(value, paint, cells),
-        [*_ingress(value), *_last_cycle(value, now, paint)],
-    ]
-    return [line for section in sections if section for line in ("", *section)][1:]
+HIGH = {"max_p99_latency_ms": "latency too high", "max_error_rate": "error rate too high"}
+"""What the guide says of a broken limit, in its order."""
+
+
+def status_lines(value: Any, now: float, paint: Paint, cells: int | None = None, rows: int | None = None) -> list[str]:
+    """What `status` shows; `cells` and `rows` are the terminal's where it must fit.
+
+    Where there is not room for all, what matters least while something moves goes first.
+    """
+    sections = {
+        "heading": _heading(value, now, paint),
+        "problems": _problems(value, paint),
+        "guide": [*_traffic(value), *_policy(value, paint), *_unmeasured(value, paint)],
+        "rollouts": _rollouts(value, now, paint, cells),
+        "services": _services(value, now, paint, cells),
+        "containers": _containers(value, paint, cells),
+        "nginx and OPA": [*_ingress(value), *_last_cycle(value, now, paint)],
+    }
+    if rows is not None and sections["rollouts"]:
+        brief = {"heading": sections["heading"][:1], "rollouts": _rollouts(value, now, paint, cells, is_brief=True)}
+        sections = _fitting(sections, brief, rows, paint)
+    return [line for section in sections.values() if section for line in ("", *section)][1:]
+
+
+def _fitting(
+    sections: dict[str, list[str]], brief: dict[str, list[str]], rows: int, paint: Paint
+) -> dict[str, list[str]]:
+    """As many sections as there is room for; what is left out is named where that fits."""
+    left_out: list[str] = []
+    for name in ("containers", "nginx and OPA", "services", "heading", "rollouts"):
+        if _height(sections) <= rows:
+            break
+        left_out += [name] if sections[name] and name not in brief else []
+        sections = {**sections, name: brief.get(name, [])}
+    if left_out and _height(sections) + 2 <= rows:
+        return {**sections, "left out": [paint.dim(f"A taller window also shows: {', '.join(left_out)}")]}
+    return sections
+
+
+def _height(sections: dict[str, list[str]]) -> int:
+    return sum(len(lines) + 1 for lines in sections.values() if lines) - 1
 
 
 def _heading(value: Any, now: float, paint: Paint) -> list[str]:
@@ -37,7 +69,7 @@ def _heading(value: Any, now: float, paint: Paint) -> list[str]:
     second = f"manifest {text_of(manifest['path'])}{f', revision {revision}' if revision else ''}"
     daemon = value.get("daemon")
     if daemon:
-        up = _age(daemon.get("since"), now)
+        up = age(daemon.get("since"), now)
         third = f"daemon {text_of(daemon['version'])}, pid {daemon['pid']}{f', up {up}' if up else ''}"
     else:
         third = "no daemon: nothing is watched or repaired"
@@ -58,9 +90,9 @@ def _traffic(value: Any) -> list[str]:
     each = ", ".join(f"{text_of(service['mode'])} ({text_of(service['name'])})" for service in value["services"])
     return [
         f"Mode: {each if len(modes) > 1 else (modes or {'-'}).pop()}",
-        f"Requests/sec: {_number(traffic.get('req_per_sec'))}",
-        f"P99 latency: {_number(traffic.get('p99_latency_ms'), unit='ms')}",
-        f"Error rate: {_share(traffic.get('error_rate'))}",
+        f"Requests/sec: {number(traffic.get('req_per_sec'))}",
+        f"P99 latency: {number(traffic.get('p99_latency_ms'), unit='ms')}",
+        f"Error rate: {share(traffic.get('error_rate'))}",
     ]
 
 
@@ -71,11 +103,30 @@ def _policy(value: Any, paint: Paint) -> list[str]:
     return ["Policy Status:", *(f"- {named.get(d, text_of(d))}: {_verdict(policy.get(d), paint)}" for d in domains)]
 
 
+def _unmeasured(value: Any, paint: Paint) -> list[str]:
+    """Why there are no numbers, where there are none."""
+    traffic = value.get("traffic") or {}
+    if not value["services"] or any(traffic.get(name) is not None for name in MEASURED):
+        return []
+    why = text_of(traffic.get("why_unknown")) or "nothing was measured yet"
+    return [paint.dim(f"No numbers: {why}")]
+
+
+def _rollouts(value: Any, now: float, paint: Paint, cells: int | None, is_brief: bool = False) -> list[str]:
+    blocks = [rollout_lines(s, now, paint, cells, is_brief) for s in value["services"] if s.get("rollout")]
+    return [line for block in blocks for line in ("", *block)][1:]
+
+
 def _verdict(verdict: Any, paint: Paint) -> str:
+    """`FAIL (latency too high)`: broken limits in the guide's words, anything else in policy's own."""
     if not verdict:
         return "UNKNOWN"
+    broken = {text_of(violation.get("id")) for violation in verdict.get("violations") or ()}
     reason = text_of(verdict.get("reason"))
-    return f"{_toned(paint, text_of(verdict['status']))}{f' ({reason})' if reason else ''}"
+    if broken and broken <= HIGH.keys():
+        reason = ", ".join(words for name, words in HIGH.items() if name in broken)
+    is_worth_saying = reason and verdict["status"] != "PASS"
+    return f"{_toned(paint, text_of(verdict['status']))}{f' ({reason})' if is_worth_saying else ''}"
 
 
 def _services(value: Any, now: float, paint: Paint, cells: int | None) -> list[str]:
@@ -93,7 +144,7 @@ def _services(value: Any, now: float, paint: Paint, cells: int | None) -> list[s
                 text_of(service.get("slot")) or "-",
                 text_of(service.get("revision"))[:12] or "-",
                 text_of(service.get("version")) or "-",
-                _age(service.get("since"), now) or "-",
+                age(service.get("since"), now) or "-",
                 text_of(service.get("image")) or "-",
             ]
         )
@@ -102,7 +153,7 @@ def _services(value: Any, now: float, paint: Paint, cells: int | None) -> list[s
     for line, service in zip(others, value["services"], strict=True):
         short = service["ready"] != service["wanted"]
         lines.append(paint("warned", line) if short else line)
-        if service.get("reason"):
+        if service.get("reason") and not service.get("rollout"):
             lines.append(paint.dim(f"  {text_of(service['reason'])}"))
         if quarantined := service.get("quarantined"):
             kept = ", ".join(text_of(revision)[:12] for revision in quarantined)
@@ -170,35 +221,9 @@ def _which(cycle: Any, now: float) -> str:
     """`Last cycle: 812, 5s ago, interval`; number 0 is a look at what a cycle would do now."""
     if cycle["number"] == 0:
         return "A cycle now"
-    age = _age(cycle.get("at"), now)
-    return f"Last cycle: {text_of(cycle['number'])}{f', {age} ago' if age else ''}, {text_of(cycle['trigger'])}"
+    past = age(cycle.get("at"), now)
+    return f"Last cycle: {text_of(cycle['number'])}{f', {past} ago' if past else ''}, {text_of(cycle['trigger'])}"
 
 
 def _toned(paint: Paint, word: str) -> str:
     return paint("good" if word in GOOD else "poor" if word in POOR else "warned", word)
-
-
-def _number(value: object, unit: str = "") -> str:
-    """A number with at most one decimal; words (a bound, why it is unknown) as they are; `-` for nothing."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return text_of(value) or "-"
-    text = f"{value:.1f}".removesuffix(".0") if abs(value) < 100 else f"{value:.0f}"
-    return f"{text}{unit}"
-
-
-def _share(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return text_of(value) or "-"
-    return f"{value * 100:.2f}".rstrip("0").rstrip(".") + "%"
-
-
-def _age(moment: object, now: float) -> str:
-    """How long ago, from seconds since the epoch or RFC 3339; empty where it cannot be told."""
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment).timestamp()
-        except (ValueError, OverflowError, OSError):
-            return ""
-    if isinstance(moment, bool) or not isinstance(moment, (int, float)) or moment <= 0:
-        return ""
-    return ago(now - moment)

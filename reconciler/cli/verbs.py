@@ -10,12 +10,16 @@ from dataclasses import dataclass
 
 MODES = ("canary", "stable")
 SHELLS = ("bash", "zsh")
+CHAOS = ("slow", "error", "recover")
 FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A switch (no `value`), or an option that takes one; `kind` names a parser in `parsing.KINDS`."""
+    """A switch (no `value`), or an option that takes one; `kind` names a parser in `parsing.KINDS`.
+
+    `dest` is its name among the arguments where the flag's own will not do.
+    """
 
     flags: tuple[str, ...]
     help: str
@@ -23,6 +27,7 @@ class Option:
     kind: str = "text"
     choices: tuple[str, ...] = ()
     default: str | None = None
+    dest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ COMMON = (
     Option(("-h", "--help"), "help for a verb, or for all of it"),
 )
 
+SERVICE = Operand("SERVICE", "which service, where there are several", is_optional=True)
+REASON = Option(("--reason",), "why; it is recorded with your name", "TEXT", "words")
 FOLLOW = Option(("-f", "--follow"), "go on as more comes, until Ctrl-C")
 
 VERBS = (
@@ -101,14 +108,17 @@ VERBS = (
     ),
     Verb(
         "promote",
-        "switch to canary, or on to stable",
-        "Writes the mode into the manifest and replaces the service's containers, nothing else. Leaving canary\n"
-        "for stable is policy's to allow.",
-        operands=(
-            Operand("MODE", "canary or stable", MODES),
-            Operand("SERVICE", "which service, where there are several", is_optional=True),
+        "make the canary stable, or keep a canary beside stable",
+        "promote, promote stable: the canary gets all requests and becomes stable. Policy is asked first, about\n"
+        "the last 30 seconds: `DENIED: <reason>`, exit code 3, and nothing has changed.\n"
+        "promote canary: a canary runs beside stable until you promote it or roll it back.\n"
+        "Writes the mode into the manifest, and nothing else into it.",
+        operands=(Operand("MODE", "canary or stable (default: stable)", MODES, is_optional=True), SERVICE),
+        options=(
+            Option(("--force",), "promote although policy denies it; needs --reason"),
+            REASON,
         ),
-        examples=("promote canary", "promote stable"),
+        examples=("promote canary", "promote", 'promote --force --reason "the limit is wrong, see #12"'),
         changes=True,
         is_first_steps=True,
     ),
@@ -126,6 +136,19 @@ VERBS = (
         is_first_steps=True,
     ),
     Verb(
+        "audit",
+        "a report of what happened and which rules were broken, in Markdown",
+        "Reads <state-dir>/history.jsonl itself, so it needs no daemon and no lock. The report has a timeline (modes,\n"
+        "chaos, rollouts, roll backs, repairs) and every violation with its value and limit. The same history gives\n"
+        "the same bytes.",
+        options=(
+            Option(("--out",), "where to (default: audit_report.md beside the manifest; - is here)", "PATH", "file"),
+            Option(("--since",), "only what was since then: 10m, 2h, 3d or 2026-05-06T12:00:00Z", "TIME", "moment"),
+        ),
+        examples=("audit", "audit --since 7d --out -", "audit -o json | jq .violations"),
+        is_first_steps=True,
+    ),
+    Verb(
         "teardown",
         "remove containers, network and log volume",
         "Rendered files and the history stay. The daemon does not bring the stack back; only deploy does.",
@@ -136,6 +159,66 @@ VERBS = (
         examples=("teardown", "teardown --clean"),
         changes=True,
         is_first_steps=True,
+    ),
+    Verb(
+        "why",
+        "why a service is where it is, and what would move it",
+        "Each metric with its limit, its requests, the range it lies in with 95 %, and how strong the evidence is:\n"
+        "`51:1 that the error rate is under 1.5%, a promotion needs 20:1`. At rest: why it stays there.",
+        operands=(SERVICE,),
+        examples=("why", "why app -o json | jq .rollout.evidence"),
+    ),
+    Verb(
+        "rollback",
+        "back to the revision that ran before, at once",
+        "Never held up by policy or by the canary's own sickness. What is left is given up: not tried again until\n"
+        "the service changes, or `retry`.",
+        operands=(SERVICE,),
+        options=(REASON,),
+        examples=("rollback", 'rollback app --reason "customers complain"'),
+        changes=True,
+    ),
+    Verb(
+        "pause",
+        "keep a rollout where it is; it is measured, and never moved up",
+        "A bad sign still rolls it back.",
+        operands=(SERVICE,),
+        options=(
+            Option(("--for",), "how long: 90s, 10m, 2h (default: until resume)", "TIME", "span", dest="span"),
+            REASON,
+        ),
+        examples=("pause", 'pause --for 2h --reason "lunch"'),
+        changes=True,
+    ),
+    Verb(
+        "resume",
+        "let a paused or suspended rollout go on",
+        "One that policy suspended starts over with fresh evidence.",
+        operands=(SERVICE,),
+        examples=("resume",),
+        changes=True,
+    ),
+    Verb(
+        "retry",
+        "try once more what was rolled back, dismissed or halted",
+        "Nothing that was rolled back comes back by itself; this is the word for it, and it needs --reason.",
+        operands=(SERVICE,),
+        options=(REASON,),
+        examples=('retry --reason "the database was down, not the app"',),
+        changes=True,
+    ),
+    Verb(
+        "chaos",
+        "let the canary fail on purpose: slow answers, errors, and back",
+        "slow: each answer takes --duration seconds longer. error: a share (--rate) of the answers is a 500.\n"
+        "recover: as before. The canary only, never stable; health checks and metrics are spared.",
+        operands=(Operand("WHAT", "slow, error or recover", CHAOS), SERVICE),
+        options=(
+            Option(("--duration",), "slow: by how many seconds", "SECONDS", "seconds"),
+            Option(("--rate",), "error: the share of answers, 0.5 or 50%", "RATE", "share"),
+        ),
+        examples=("chaos slow --duration 3", "chaos error --rate 0.5", "chaos recover"),
+        changes=True,
     ),
     Verb(
         "diff",

@@ -14,6 +14,10 @@ PROXY_LIVE = "/etc/nginx/live"
 PROXY_RUN = "/run/swiftdeploy"
 PROXY_TMP = "/tmp:rw,nosuid,nodev,noexec,size=1g,mode=1777"
 """nginx keeps request bodies of up to 64 MB there; memory is used as they come."""
+PROXY_LOG = "/var/log/swiftdeploy"
+PROXY_LOG_TMPFS = f"{PROXY_LOG}:rw,nosuid,nodev,noexec,size=64m,mode=1777"
+"""nginx's count of what it did, for the daemon to read. Full while nobody reads it, and then lines are left out."""
+EVIDENCE_LOG = f"{PROXY_LOG}/evidence.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def proxy_container(desired: DesiredState, image: ObservedImage, layout: Layout)
             Mount("bind", f"{layout.rendered}/nginx/live", PROXY_LIVE, read_only=True),
             Mount("bind", f"{layout.run}/nginx", PROXY_RUN),
         ),
-        tmpfs=(PROXY_TMP,),
+        tmpfs=(PROXY_TMP, PROXY_LOG_TMPFS),
         stop_signal="SIGQUIT",
         stop_grace_period_s=desired.nginx.proxy_timeout_s,
     )

@@ -125,7 +125,8 @@ class Service:
     """One service as the manifest wants it. `image` is the reference as written.
 
     `environment` and `labels` are sorted pairs. `user` None means the image's own user where that is not
-    root, else 65534. `port` None is a worker that nobody connects to.
+    root, else 65534. `port` None is a worker that nobody connects to. `tester_secret` says where the secret is
+    (`file:NAME`), `tester_digest` is what stands for it: None where it was not looked up.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     chaos: bool = False
     tester_secret: str | None = None
+    tester_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,9 @@ class DesiredState:
         return next((service for service in self.services if service.name == name), None)
 
 
-_NOT_IN_A_REVISION = frozenset({"mode", "rollout", "route", "metrics", "chaos", "tester_secret", "replicas", "image"})
+_NOT_IN_A_REVISION = frozenset(
+    {"mode", "rollout", "route", "metrics", "chaos", "tester_secret", "tester_digest", "replicas", "image"}
+)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,34 +1,72 @@
-"""Which containers of a service belong to which release, and which have shown that they can serve."""
+"""Which containers belong to which group, which slot a group serves in, and who has shown that it can serve."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 
-from reconciler.core.desired import Mode
+from reconciler.core.desired import Mode, Strategy
 from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Status
-from reconciler.core.rollout import Member, Phase, Release, Rollout, ServiceRollout
+from reconciler.core.rollout import IN_PLACE, Group, Member, Paused, Phase, Release, Rollout, ServiceRollout
 
 GONE = frozenset({Status.DEAD, Status.REMOVING})
 NOT_SERVING = frozenset({Status.CREATED, Status.EXITED, Status.DEAD, Status.REMOVING})
 
 
-def in_slot(observed: ObservedState, service: str, slot: Slot) -> tuple[ObservedContainer, ...]:
-    """Our containers of `service` that live in `slot`."""
-    return tuple(container for container in observed.of(service) if container.slot is slot)
-
-
-def of_release(
-    observed: ObservedState, service: str, slot: Slot, release: Release | None
-) -> tuple[ObservedContainer, ...]:
-    """Those of them that were started for `release`; none for no release."""
-    if release is None:
-        return ()
-    return tuple(
-        container
-        for container in in_slot(observed, service, slot)
-        if container.revision == release.revision and container.mode == release.mode
+def is_of(container: ObservedContainer, group: Group | None) -> bool:
+    """Whether `container` was born into `group`."""
+    return (
+        group is not None
+        and container.slot is group.slot
+        and container.revision == group.release.revision
+        and container.mode == group.release.mode
     )
+
+
+def of_group(observed: ObservedState, service: str, group: Group | None) -> tuple[ObservedContainer, ...]:
+    """The containers of `group` that are there, oldest generation first; none for no group."""
+    return tuple(container for container in observed.of(service) if is_of(container, group))
+
+
+def slot_groups(state: ServiceRollout) -> Mapping[Slot, tuple[Group, ...]]:
+    """Whose containers are the members of each slot in the state's phase."""
+    here, there = state.serving, state.serving.other
+    in_place = state.course.strategy in IN_PLACE
+    places: Mapping[Slot, tuple[Group | None, ...]]
+    match state.phase:
+        case Phase.STARTING if state.stable is None:
+            places = {here: (state.candidate,)}
+        case Phase.STARTING | Phase.ANALYZING | Phase.SUSPENDED | Phase.PROMOTING:
+            places = {here: (state.stable,), there: (state.candidate,)}
+        case Phase.PARKING if not state.course.is_adopted:
+            places = {there: (state.candidate,)}
+        case Phase.RENEWING | Phase.HALTED | Phase.SWITCHING:
+            places = {here: (state.fresh,), there: (state.candidate,)}
+        case Phase.RETURNING | Phase.RESTORING:
+            places = {here: (state.stable,), there: (state.kept or state.candidate,)}
+        case Phase.UPDATING:
+            places = {here: (state.stable, state.candidate)}
+        case Phase.ROLLING_BACK if in_place and state.stable:
+            places = {here: (state.stable, state.candidate)}
+        case _:
+            places = {here: (state.stable,)}
+    return {slot: tuple(group for group in groups if group) for slot, groups in places.items()}
+
+
+def shown_slots(state: ServiceRollout) -> frozenset[Slot]:
+    """The slots whose own members nginx lists; the other one, if there is one, repeats them."""
+    here, there = state.serving, state.serving.other
+    match state.phase:
+        case Phase.ANALYZING | Phase.SUSPENDED | Phase.PROMOTING | Phase.SWITCHING | Phase.RESTORING:
+            return frozenset({here, there})
+        case Phase.RETURNING if state.carries_all and state.members(here):
+            return frozenset({here, there})  # not all requests need have left them yet
+        case Phase.PARKING | Phase.RENEWING | Phase.HALTED | Phase.RETURNING if state.carries_all:
+            return frozenset({there})
+        case Phase.STARTING | Phase.ROLLING_BACK if state.stable is None:
+            return frozenset()
+        case _:
+            return frozenset({here})
 
 
 def remember(rollout: Rollout, observed: ObservedState, replicas: Mapping[str, int]) -> Rollout:
@@ -42,34 +80,68 @@ def remember(rollout: Rollout, observed: ObservedState, replicas: Mapping[str, i
 
 
 def _remember(state: ServiceRollout, observed: ObservedState, replicas: int | None) -> ServiceRollout:
-    releases = slot_releases(state)
+    groups = slot_groups(state)
+    leaving = {container.id for container in replaced(state, observed)}
 
     def wanted(container: ObservedContainer) -> bool:
-        return replicas is None or (container.replica or 0) < replicas
+        return container.id not in leaving and (replicas is None or (container.replica or 0) < replicas)
 
     members = {
         slot: _members(
             {member.container_id for member in state.members(slot)},
-            filter(wanted, of_release(observed, state.service, slot, releases.get(slot))),
+            (c for group in groups.get(slot, ()) for c in filter(wanted, of_group(observed, state.service, group))),
         )
         for slot in Slot
     }
     return dataclasses.replace(state, blue=members[Slot.BLUE], green=members[Slot.GREEN])
 
 
-def slot_releases(state: ServiceRollout) -> Mapping[Slot, Release | None]:
-    """Which release each slot holds in the state's phase."""
-    if state.phase is Phase.DRAINING:
-        return {state.serving: state.stable, state.serving.other: state.leaving}
-    if state.stable is None:
-        return {state.serving: state.candidate}
-    return {state.serving: state.stable, state.serving.other: state.candidate}
+def in_turns(state: ServiceRollout) -> tuple[Group, Group] | None:
+    """The group that goes and the one that comes, where replicas are replaced one by one; else None."""
+    if state.course.strategy not in IN_PLACE or state.stable is None or state.candidate is None:
+        return None
+    if state.phase is Phase.UPDATING:
+        return state.stable, state.candidate
+    return (state.candidate, state.stable) if state.phase is Phase.ROLLING_BACK else None
+
+
+def turn(state: ServiceRollout, observed: ObservedState, replicas: int) -> int:
+    """Whose turn it is: the first replica whose successor is not ready; `replicas` when all are."""
+    groups = in_turns(state)
+    assert groups is not None, "nothing takes turns"
+    ready = {c.replica for c in of_group(observed, state.service, groups[1]) if c.is_ready}
+    return next((replica for replica in range(replicas) if replica not in ready), replicas)
+
+
+def replaced(state: ServiceRollout, observed: ObservedState) -> tuple[ObservedContainer, ...]:
+    """The containers that their successors have made superfluous, or must make room for them."""
+    groups = in_turns(state)
+    if groups is None:
+        return ()
+    old = of_group(observed, state.service, groups[0])
+    ready = {c.replica for c in of_group(observed, state.service, groups[1]) if c.is_ready}
+    gone = [c for c in old if c.replica in ready]
+    if state.course.strategy is Strategy.RECREATE:
+        now = turn(state, observed, 1 + max((c.replica or 0 for c in old), default=-1))
+        gone += [c for c in old if c.replica == now]
+    return tuple(gone)
 
 
 def _members(before: set[str], containers: Iterable[ObservedContainer]) -> tuple[Member, ...]:
     known = [c for c in containers if c.address and c.status not in GONE and (c.id in before or c.is_ready)]
     serving = [container for container in known if container.status not in NOT_SERVING]
-    return tuple(sorted((Member(c.id, c.address or "") for c in serving or known), key=lambda m: m.container_id))
+    return tuple(
+        sorted((Member(c.id, c.address or "", c.revision) for c in serving or known), key=lambda m: m.container_id)
+    )
+
+
+def others(state: ServiceRollout, observed: ObservedState, *groups: Group | None) -> tuple[ObservedContainer, ...]:
+    """Our containers of the service that belong to none of `groups`."""
+    return tuple(
+        container
+        for container in observed.of(state.service)
+        if container.slot is not None and not any(is_of(container, group) for group in groups)
+    )
 
 
 def without_vanished(rollout: Rollout, observed: ObservedState, names: Collection[str]) -> Rollout:
@@ -87,25 +159,29 @@ def recall(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Relea
     return dataclasses.replace(rollout, services={**rollout.services, **rebuilt}) if rebuilt else rollout
 
 
+LOST = "the rollout's state was lost and rebuilt from what runs"
+
+
 def rebuild(service: str, observed: ObservedState, wanted: Release | None) -> ServiceRollout:
     """The state of a service whose rollout was lost, from the labels of what runs.
 
-    What serves is what the wanted release has ready, else whatever is ready, oldest first: a release that
-    has been there longer is likelier to be the proven one.
+    What serves is what was started as stable and is ready, oldest first; where nothing was, whatever is ready.
+    What was tried beside it is forgotten, and nothing is tried again before an operator has looked: a revision
+    that was rolled back may be among it. Where only what is wanted runs, there is nothing to look at.
     """
     ready = [container for container in observed.of(service) if container.slot and container.is_ready]
     if not ready:
         return ServiceRollout(service)
-    first = next((c for c in ready if wanted and _release(c) == wanted), ready[0])
-    assert first.slot is not None
+    first = next((c for c in ready if c.mode == Mode.STABLE), ready[0])
+    assert first.slot is not None, "filtered above"
+    group = Group(Release(first.revision, Mode(first.mode)), first.slot)
+    is_all = wanted is not None and wanted.revision == first.revision
     return ServiceRollout(
         service,
         phase=Phase.STABLE,
         serving=first.slot,
-        stable=_release(first),
-        reason="rebuilt from what runs: the rollout's state was lost",
+        stable=group,
+        last_stable=first.revision,
+        paused=None if is_all else Paused("swiftdeploy", f"{LOST}; `resume` goes on"),
+        reason=LOST,
     )
-
-
-def _release(container: ObservedContainer) -> Release:
-    return Release(container.revision, Mode(container.mode))

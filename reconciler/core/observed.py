@@ -55,7 +55,8 @@ class ObservedContainer:
     `mode` and `generation` come from labels; `slot` and `replica` are None for nginx and OPA. `address` is
     the fixed IPv4 it was created with where there is one, else the one it has now. `networks` are IDs.
     `pid` is the main process on the host, 0 when not running. `docker_health` is Docker's own word
-    (`starting`, `healthy`, `unhealthy`) or None where the container has no health check.
+    (`starting`, `healthy`, `unhealthy`) or None where the container has no health check. `restart_policy` is in
+    Compose's words, "" where it is not known.
     """
 
     id: str
@@ -77,6 +78,8 @@ class ObservedContainer:
     error: str = ""
     restarts: int = 0
     started_at: str = ""
+    finished_at: str = ""
+    restart_policy: str = ""
     docker_health: str | None = None
     health: Health = Health.UNKNOWN
     health_detail: str = ""
@@ -92,6 +95,11 @@ class ObservedContainer:
             return max(0.0, now - datetime.fromisoformat(self.started_at).timestamp())
         except ValueError:
             return 0.0
+
+    @property
+    def has_run_on(self) -> bool:
+        """It may still be serving somebody: it is paused, or between two starts."""
+        return self.status in (Status.PAUSED, Status.RESTARTING)
 
     @property
     def has_run(self) -> bool:
@@ -166,7 +174,8 @@ class ObservedProxy:
     of an older configuration that still serve, `retiring_for_s` is how long ago the reload that retired them
     was. `weights` is each service's share of the slot that is *not* its default one, read from the flags on
     disk; a service that is absent there has lost its flags. `sees_files` is false when the folders it mounted
-    are no longer those at their paths.
+    are no longer those at their paths. `has_includes` is false when a file that its configuration includes is not as
+    it should be.
     """
 
     live_hash: str | None = None
@@ -174,6 +183,7 @@ class ObservedProxy:
     retiring_for_s: float = 0.0
     weights: Mapping[str, int] = field(default_factory=dict)
     sees_files: bool = True
+    has_includes: bool = True
 
 
 @dataclass(frozen=True, slots=True)

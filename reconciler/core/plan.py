@@ -104,6 +104,14 @@ class RemoveContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class SetRestartPolicy:
+    """Let Docker heal a container by `policy` (Compose's words) from now on; it is not restarted for that."""
+
+    container_id: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
 class WriteFile:
     """Put `content` at `path` under `rendered/`, atomically."""
 
@@ -120,9 +128,13 @@ class RemoveFile:
 
 @dataclass(frozen=True, slots=True)
 class PrepareProxy:
-    """Clear nginx's stale private socket away and make the flags that are missing, before it starts."""
+    """Clear nginx's stale private socket away and make the flags that are missing, before it starts.
+
+    The files that `config` includes are put in place.
+    """
 
     services: tuple[str, ...]
+    config: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +195,7 @@ Action = (
     | ConnectContainer
     | StopContainer
     | RemoveContainer
+    | SetRestartPolicy
     | WriteFile
     | RemoveFile
     | PrepareProxy
@@ -209,6 +222,7 @@ _VERBS: dict[type, str] = {
     ConnectContainer: "connect",
     StopContainer: "stop",
     RemoveContainer: "remove",
+    SetRestartPolicy: "set restart policy of",
     WriteFile: "write",
     RemoveFile: "delete",
     PrepareProxy: "prepare",

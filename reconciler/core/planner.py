@@ -8,6 +8,7 @@ it then sees. Nothing here remembers anything.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ from dataclasses import dataclass, field
 from reconciler.core.addresses import holds, pick_address
 from reconciler.core.container import LABEL, ContainerSpec
 from reconciler.core.containers import service_container, slot_name
-from reconciler.core.desired import POLICY, PROXY, DesiredState
-from reconciler.core.membership import in_slot, of_release
-from reconciler.core.observed import ObservedContainer, ObservedNetwork, ObservedState, Slot, Status
+from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode, Strategy
+from reconciler.core.membership import GONE, in_turns, is_of, of_group, others, replaced, turn
+from reconciler.core.observed import ObservedContainer, ObservedNetwork, ObservedState, Status
 from reconciler.core.plan import (
     Action,
     ConnectContainer,
@@ -34,6 +35,7 @@ from reconciler.core.plan import (
     RemoveFile,
     RemoveNetwork,
     RemoveVolume,
+    SetRestartPolicy,
     SetTraffic,
     StartContainer,
     StopContainer,
@@ -43,7 +45,7 @@ from reconciler.core.plan import (
     WaitProxy,
     WriteFile,
 )
-from reconciler.core.rollout import Phase, Release, Rollout, ServiceRollout
+from reconciler.core.rollout import Group, Phase, Rollout, ServiceRollout
 from reconciler.core.targets import PolicyTarget, Targets
 
 PROXY_CONFIG = "nginx/live/nginx.conf"
@@ -52,7 +54,6 @@ PROXY_CONFIG = "nginx/live/nginx.conf"
 RELOAD_SETTLES_S = 5.0
 """How long a reload may take to show before it is asked for again (measured: up to 1.4 s on a busy host)."""
 
-GONE = frozenset({Status.DEAD, Status.REMOVING})
 BEING_HEALED = frozenset({Status.RESTARTING})
 
 
@@ -245,6 +246,10 @@ class _Draft:
         connected = self.connect(running, network, ())
         return self.configure_proxy(running, connected, active)
 
+    def prepare_proxy(self, cause: str, *after: int | None) -> int:
+        """What nginx needs in its folders beside its configuration."""
+        return self.add(PrepareProxy(tuple(sorted(self.services)), self.wish.files[PROXY_CONFIG]), PROXY, cause, *after)
+
     def remount_proxy(self, running: ObservedContainer) -> int:
         """nginx mounted folders that were removed since: it goes on with what it knows, and only a restart helps."""
         if not self.wish.allow_interruption:
@@ -254,7 +259,7 @@ class _Draft:
             )
             return self.add(WaitProxy(self.wish.proxy_hash, False), PROXY, "does not see our files")
         written = self.write(PROXY_CONFIG, self.wish.files[PROXY_CONFIG])
-        prepared = self.add(PrepareProxy(tuple(sorted(self.services))), PROXY, "its folder was replaced")
+        prepared = self.prepare_proxy("its folder was replaced")
         stopped = self.add(StopContainer(running.id, 10.0), PROXY, "its folder was replaced", written, prepared)
         started = self.add(StartContainer(running.id), PROXY, "its folder was replaced", stopped)
         return self.add(WaitProxy(self.wish.proxy_hash, False), PROXY, "starting", started)
@@ -274,9 +279,8 @@ class _Draft:
             known = bool(self.observed.of(PROXY))  # a first nginx tests its configuration by starting with it
             tested = self.add(TestProxyConfig(text, spec.image_id, None), PROXY_CONFIG, "changed") if known else None
             written = self.write(PROXY_CONFIG, text, tested)
-        names = tuple(sorted(service.name for service in self.wish.desired.services))
         cause = _why_down(here[-1]) if here else "missing"
-        prepared = self.add(PrepareProxy(names), PROXY, cause)
+        prepared = self.prepare_proxy(cause)
         if here:
             container = here[-1]
             if container.status in BEING_HEALED:
@@ -297,6 +301,10 @@ class _Draft:
             written = self.write(PROXY_CONFIG, text, tested)
             reloaded = self.add(ReloadProxy(running.id), PROXY, "its configuration changed", written)
             return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", reloaded)
+        if not proxy.has_includes:
+            prepared = self.prepare_proxy("a file that it includes is not as it should be", connected)
+            reloaded = self.add(ReloadProxy(running.id), PROXY, "a file that it includes was mended", prepared)
+            return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", reloaded)
         if proxy.live_hash != self.wish.proxy_hash:
             if proxy.live_hash is None and not proxy.retiring:
                 return self.add(WaitProxy(self.wish.proxy_hash, False), PROXY, "does not answer yet", connected)
@@ -304,7 +312,7 @@ class _Draft:
                 return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", connected)
             reloaded = self.add(ReloadProxy(running.id), PROXY, "runs an older configuration", connected)
             return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", reloaded)
-        waits = any(state.phase in _NEED_OLD_WORKERS_GONE or self.unwanted(state) for state in active)
+        waits = any(state.phase not in _REST or self.unwanted(state) for state in active)
         if waits and proxy.retiring and proxy.retiring_for_s < self.drain_s(active):
             return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, f"{proxy.retiring} old workers still serve")
         return connected
@@ -321,57 +329,129 @@ class _Draft:
             for container in self.observed.of(state.service):
                 self.remove(container, "not in the manifest any more", 10.0, proxy)
             return
-        self.plan_slot(state, state.serving, state.stable, needs)
+        if in_turns(state):
+            self.take_turns(state, needs, proxy)
+        else:
+            for group in running_groups(state):
+                self.plan_group(state, group, needs)
         if state.service not in self.services:
             return
-        if state.phase in (Phase.STARTING, Phase.PROMOTING):
-            self.plan_slot(state, state.candidate_slot, state.candidate, needs)
-        if state.phase is Phase.PROMOTING:
-            self.set_traffic(state, 100, "the new release is ready", proxy)
-            return
-        lost = state.service not in self.observed.proxy.weights  # then nginx's start makes the flags
-        after = proxy if lost or state.phase is Phase.DRAINING else None
-        weighed = self.set_traffic(state, 0, "the default slot serves", after)
-        self.clear(state, proxy, weighed)
+        moved = self.plan_traffic(state, proxy)
+        self.park(state, proxy)
+        self.clear(state, proxy, moved)
 
     @property
     def has_successor(self) -> bool:
-        """Every service of the manifest rests at what it asks for: those that left it are not needed any more."""
-        return all(
-            self.rollout.of(name).phase is Phase.STABLE
-            and self.rollout.of(name).stable == self.wish.targets.wanted.get(name)
-            for name in self.services
+        """Every service of the manifest serves what it asks for: those that left it are not needed any more."""
+        return all(self.is_at_wish(name) for name in self.services)
+
+    def is_at_wish(self, name: str) -> bool:
+        """The service rests at the revision that the manifest asks for, or keeps the canary that it asks for."""
+        state, wanted = self.rollout.of(name), self.wish.targets.wanted.get(name)
+        if state.stable is None or wanted is None:
+            return False
+        if wanted.mode is Mode.CANARY and state.phase in (Phase.ANALYZING, Phase.SUSPENDED):
+            return True
+        return state.phase is Phase.STABLE and state.stable.revision == wanted.revision
+
+    def plan_traffic(self, state: ServiceRollout, proxy: int | None) -> int | None:
+        """Move the flags. Up only behind a configuration that knows both slots; down to a proven slot at once."""
+        service = self.services[state.service]
+        if service.route is None:
+            return None
+        seen = self.observed.proxy.weights.get(state.service)
+        weight = state.weight_pct
+        is_well = any(c.is_ready for c in self.group(state, state.candidate))
+        if state.phase is Phase.ANALYZING and not is_well:
+            weight = 0
+        if state.phase is Phase.PROMOTING and not is_well:
+            return None
+        if state.phase is Phase.SWITCHING and not any(c.is_ready for c in self.group(state, state.fresh)):
+            return None
+        if state.phase is Phase.RETURNING:
+            return None  # wherever the requests go, they stay until the old containers are well
+        if state.phase is Phase.RESTORING:
+            weight = 0 if state.kept is None else 100
+        if seen == weight:
+            return None
+        at_once = seen is not None and weight < seen and state.phase in _DOWN_AT_ONCE
+        return self.add(
+            SetTraffic(state.service, weight),
+            f"{state.service} → {weight} %",
+            state.reason or "the default slot serves",
+            None if at_once else proxy,
         )
 
-    def set_traffic(self, state: ServiceRollout, weight_pct: int, cause: str, *after: int | None) -> int | None:
-        if self.observed.proxy.weights.get(state.service) == weight_pct:
-            return None
-        return self.add(SetTraffic(state.service, weight_pct), f"{state.service} → {weight_pct} %", cause, *after)
-
-    def plan_slot(
-        self, state: ServiceRollout, slot: Slot, release: Release | None, needs: tuple[int | None, ...]
-    ) -> None:
-        """See that every replica of `release` runs in `slot`."""
-        kept = self.wish.targets.kept.get(release.revision) if release else None
-        if release is None:
+    def park(self, state: ServiceRollout, proxy: int | None) -> None:
+        """Stop, and keep, what a promotion replaced."""
+        parked = state.parked if state.phase is Phase.PARKING else state.kept
+        if state.phase not in _PARKED or parked is None:
             return
-        here = of_release(self.observed, state.service, slot, release)
-        replicas = self.replicas(state, kept.service.replicas if kept else len(here))
-        for replica in range(replicas):
-            mine = [c for c in here if c.replica == replica and c.status not in GONE]
-            if mine:
-                self.heal(mine[-1], needs, slot_name(state.service, slot))
-            elif kept is None:
-                self.notes.append(
-                    f"{state.service}: revision {release.revision[:12]} cannot be started again: not kept"
-                )
-            else:
-                spec = service_container(kept, release.mode)
-                cause = "missing" if release == state.stable else f"new release {release}"
-                created = self.create(state.service, spec, (slot, replica, release), cause, *needs)
-                name = self.steps[created].target
-                started = self.add(StartContainer(name), name, cause, created)
-                self.add(WaitHealthy(name), name, "starting", started)
+        if state.carries_all and not any(c.is_ready for c in self.group(state, state.candidate)):
+            return  # whoever carries the requests is not well: the old ones may be needed at once
+        kept = self.wish.targets.kept.get(parked.revision)
+        grace_s = kept.service.stop_grace_period_s if kept else 10.0
+        for container in self.group(state, parked):
+            if container.status in (Status.RUNNING, Status.RESTARTING, Status.PAUSED):
+                self.add(StopContainer(container.id, grace_s), container.name, "kept for a roll back", proxy)
+
+    def take_turns(self, state: ServiceRollout, needs: tuple[int | None, ...], proxy: int | None) -> None:
+        """Replace replica by replica: a rolling successor is ready before the old one goes, a recreated one after."""
+        groups = in_turns(state)
+        assert groups is not None, "asked only where replicas take turns"
+        old, new = groups
+        replicas = self.replicas(state, len(self.group(state, old)))
+        now = turn(state, self.observed, replicas)
+        gone = {container.id for container in replaced(state, self.observed)}
+        removed = [
+            self.remove(c, "replaced", self.grace_s(c.revision), proxy) for c in self.group(state, old) if c.id in gone
+        ]
+        for replica in range(min(now + 1, replicas)):
+            before = removed if state.course.strategy is Strategy.RECREATE and replica == now else []
+            self.plan_replica(state, new, replica, (*needs, *before))
+        for container in self.group(state, old):
+            if container.id not in gone and container.status not in GONE:
+                self.heal(container, needs, slot_name(state.service, old.slot))
+
+    def group(self, state: ServiceRollout, group: Group | None) -> tuple[ObservedContainer, ...]:
+        """The containers of a group that are there."""
+        return of_group(self.observed, state.service, group)
+
+    def grace_s(self, revision: str) -> float:
+        """How long a container of `revision` may take to stop."""
+        kept = self.wish.targets.kept.get(revision)
+        return kept.service.stop_grace_period_s if kept else 10.0
+
+    def plan_group(self, state: ServiceRollout, group: Group, needs: tuple[int | None, ...]) -> None:
+        """See that every replica of `group` runs."""
+        for replica in range(self.replicas(state, len(self.group(state, group)))):
+            self.plan_replica(state, group, replica, needs)
+
+    def plan_replica(self, state: ServiceRollout, group: Group, replica: int, needs: tuple[int | None, ...]) -> None:
+        kept = self.wish.targets.kept.get(group.revision)
+        mine = [c for c in self.group(state, group) if c.replica == replica and c.status not in GONE]
+        if mine:
+            self.heal(mine[-1], needs, slot_name(state.service, group.slot))
+            if kept is not None:
+                self.keep_restarting(state, mine[-1], kept.service.restart_policy)
+        elif kept is None:
+            self.notes.append(f"{state.service}: revision {group.revision[:12]} cannot be started again: not kept")
+        else:
+            spec = service_container(kept, group.release.mode)
+            if is_on_trial(state, group):
+                spec = dataclasses.replace(spec, restart_policy="no")
+            cause = "missing" if group == state.stable else f"new release {group}"
+            created = self.create(state.service, spec, (group, replica), cause, *needs)
+            name = self.steps[created].target
+            started = self.add(StartContainer(name), name, cause, created)
+            self.add(WaitHealthy(name), name, "starting", started)
+
+    def keep_restarting(self, state: ServiceRollout, container: ObservedContainer, policy: str) -> None:
+        """A canary that has come to carry traffic for good is healed by Docker like any other."""
+        is_canary = container.mode == Mode.CANARY.value
+        on_trial = any(is_on_trial(state, group) and is_of(container, group) for group in state.groups)
+        if is_canary and not on_trial and container.restart_policy not in ("", policy):
+            self.add(SetRestartPolicy(container.id, policy), container.name, "it carries all requests now")
 
     def replicas(self, state: ServiceRollout, otherwise: int) -> int:
         """How many containers the manifest wants of the service now."""
@@ -407,23 +487,17 @@ class _Draft:
     def clear(self, state: ServiceRollout, *after: int | None) -> None:
         """Remove what has no business in the service's slots."""
         for container in self.unwanted(state):
-            kept = self.wish.targets.kept.get(container.revision)
-            self.remove(container, "not wanted any more", kept.service.stop_grace_period_s if kept else 10.0, *after)
+            self.remove(container, "not wanted any more", self.grace_s(container.revision), *after)
 
     def unwanted(self, state: ServiceRollout) -> list[ObservedContainer]:
-        """Old releases, dead ones, replicas too many."""
-        found = []
-        busy = {state.serving: state.stable}
-        if state.phase in (Phase.STARTING, Phase.PROMOTING):
-            busy[state.candidate_slot] = state.candidate
-        for slot in Slot:
-            keep = of_release(self.observed, state.service, slot, busy.get(slot))
-            newest = {c.replica: c.id for c in keep if c.status not in GONE}
-            for container in in_slot(self.observed, state.service, slot):
-                right = newest.get(container.replica) == container.id
-                wanted = self.replicas(state, len(newest))
-                if not (right and (container.replica or 0) < wanted):
-                    found.append(container)
+        """Old groups, dead containers, replicas too many."""
+        groups = tuple(group for group in wanted_groups(state) if group)
+        found = list(others(state, self.observed, *groups))
+        for group in groups:
+            here = self.group(state, group)
+            newest = {c.replica: c.id for c in here if c.status not in GONE}
+            wanted = self.replicas(state, len(newest))
+            found += [c for c in here if newest.get(c.replica) != c.id or (c.replica or 0) >= wanted]
         return found
 
     # ------------------------------------------------------------------ containers
@@ -432,17 +506,17 @@ class _Draft:
         self,
         service: str,
         spec: ContainerSpec,
-        place: tuple[Slot, int, Release] | None,
+        place: tuple[Group, int] | None,
         cause: str,
         *after: int | None,
     ) -> int:
         """Create the next container of `service`; `place` is where it goes, None for nginx and OPA."""
         generation = 1 + max((c.generation for c in self.observed.of(service)), default=0)
-        revision = place[2].revision if place else spec.digest()
-        parts = [service, place[0].value] if place else [service]
+        revision = place[0].revision if place else spec.digest()
+        parts = [service, place[0].slot.value] if place else [service]
         tail = [revision[:8], str(place[1]), f"g{generation}"] if place else [revision[:8], f"g{generation}"]
         name = "-".join([self.wish.desired.project, *parts, *tail])
-        alias = slot_name(service, place[0]) if place else service
+        alias = slot_name(service, place[0].slot) if place else service
         identity = {
             "project": self.wish.desired.project,
             "instance": self.wish.instance,
@@ -451,7 +525,8 @@ class _Draft:
             "generation": str(generation),
         }
         if place:
-            identity |= {"slot": place[0].value, "replica": str(place[1]), "mode": place[2].mode.value}
+            born = place[0]
+            identity |= {"slot": born.slot.value, "replica": str(place[1]), "mode": born.release.mode.value}
         labels = {f"{LABEL}{key}": value for key, value in identity.items()}
         labels |= dict(self.wish.compose_labels.get(alias, ()))
         if place:
@@ -510,7 +585,57 @@ class _Draft:
                 self.add(RemoveVolume(name), name, "torn down", *gone)
 
 
-_NEED_OLD_WORKERS_GONE = frozenset({Phase.PROMOTING, Phase.DRAINING, Phase.ROLLING_BACK})
+_REST = frozenset({Phase.STARTING, Phase.WATCHING, Phase.SUSPENDED, Phase.HALTED})
+"""Phases in which nothing waits for nginx's old workers to go."""
+
+_DOWN_AT_ONCE = frozenset({Phase.ANALYZING, Phase.SUSPENDED, Phase.ROLLING_BACK})
+"""Phases in which less weight means more for a stable slot that the running configuration knows."""
+
+_PARKED = frozenset({Phase.PARKING, Phase.SETTLING, Phase.WATCHING})
+
+
+def running_groups(state: ServiceRollout) -> tuple[Group, ...]:
+    """The groups whose containers should run, where replicas do not take turns."""
+    found: tuple[Group | None, ...]
+    match state.phase:
+        case Phase.STARTING | Phase.ANALYZING | Phase.SUSPENDED | Phase.PROMOTING:
+            found = (state.stable, state.candidate)
+        case Phase.PARKING if not state.course.is_adopted:
+            found = (state.candidate,)
+        case Phase.RENEWING | Phase.SWITCHING:
+            found = (state.candidate, state.fresh)
+        case Phase.HALTED:
+            found = (state.candidate,)
+        case Phase.RETURNING | Phase.RESTORING:
+            found = (state.stable, state.kept or state.candidate)
+        case _:
+            found = (state.stable,)
+    return tuple(group for group in found if group)
+
+
+def wanted_groups(state: ServiceRollout) -> tuple[Group | None, ...]:
+    """The groups whose containers are not to be removed."""
+    match state.phase:
+        case Phase.ROLLING_BACK if in_turns(state):
+            return (state.stable, state.candidate)
+        case Phase.ROLLING_BACK:
+            return (state.stable,)
+        case Phase.RETURNING | Phase.RESTORING:
+            return (state.stable, state.candidate, state.kept)
+        case Phase.STABLE | Phase.ABSENT:
+            return (state.stable,)
+        case Phase.HALTED:  # what failed has no part in the next try
+            return (state.stable, state.candidate)
+        case _:
+            return (state.stable, state.candidate, state.fresh, state.kept)
+
+
+def is_on_trial(state: ServiceRollout, group: Group) -> bool:
+    """A canary that was not promoted yet: Docker does not restart it, an exit is a bad sign."""
+    return group == state.candidate and group.release.mode is Mode.CANARY and state.phase in _ON_TRIAL
+
+
+_ON_TRIAL = frozenset({Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED, Phase.ROLLING_BACK})
 
 
 def running_grace(spec: ContainerSpec) -> float:

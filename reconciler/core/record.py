@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Problem
+from reconciler.core.evidence import Summary
 from reconciler.core.observed import ObservedState
 from reconciler.core.plan import WAITING, Outcome, Plan, Result
 from reconciler.core.rollout import Decision, Move, Release, Rollout
+from reconciler.core.words import Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Cycle:
 
     `is_settled` is false when the manifest was still being written, so that it was not looked at. `asked` is
     the revision of the manifest as it was read, "" when it could not be; `desired` is the one in force. `wanted`
-    are the releases it asks for, `made_of` the image and version of every revision that can be started.
+    are the releases it asks for, `words` what operators said, `measured` the evidence about each service, `judged`
+    what the canary policy says of it, `made_of` the image and version of every revision that can be started.
     """
 
     number: int
@@ -93,6 +96,9 @@ class Cycle:
     errors: tuple[str, ...] = ()
     is_settled: bool = True
     asked: str = ""
+    words: tuple[Word, ...] = ()
+    measured: Mapping[str, Summary] = field(default_factory=dict)
+    judged: Mapping[str, Verdict] = field(default_factory=dict)
     wanted: Mapping[str, Release] = field(default_factory=dict)
     made_of: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -119,4 +125,4 @@ class Cycle:
     @property
     def is_converged(self) -> bool:
         """Desired and observed agree and nothing is under way."""
-        return self.desired is not None and not (self.plan or self.errors or self.problems)
+        return self.desired is not None and not (self.plan or self.errors or self.problems or self.moved)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconciler.core.rollout import Phase, Rollout, ServiceRollout
+from reconciler.core.rollout import Asked, Paused, Phase, Rollout, ServiceRollout
 
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
-    """Bring the stack up (again): clears a teardown, and lets given-up revisions be tried once more."""
+    """Bring the stack up (again): clears a teardown, and lets a first release that failed be tried once more."""
 
     allow_interruption: bool = False
 
@@ -27,20 +28,160 @@ class LookAgain:
     """Reconcile now."""
 
 
-Word = Deploy | Teardown | LookAgain
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Give the canary all requests and make it stable; policy was asked before this word was said."""
+
+    service: str
+    actor: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Back to what ran before; the revision that is left is quarantined."""
+
+    service: str
+    actor: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Keep a rollout where it is: measured, never moved up. `until` is seconds since the epoch."""
+
+    service: str
+    actor: str = ""
+    reason: str = ""
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """End a pause; a canary that a verdict suspended starts over with fresh evidence."""
+
+    service: str
+    actor: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again what was rolled back or dismissed, or what a promotion halted at."""
+
+    service: str
+    actor: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something an operator did that is no matter of the state, for the record: chaos, a denied promotion."""
+
+    word: str
+    service: str
+    actor: str = ""
+    reason: str = ""
+    detail: str = ""
+    outcome: str = "done"
+
+
+Word = Deploy | Teardown | LookAgain | Promote | Rollback | Pause | Resume | Retry | Noted
+OfService = Promote | Rollback | Pause | Resume | Retry
 
 
 def hear(rollout: Rollout, word: Word) -> Rollout:
     """The rollout once `word` is heard."""
     match word:
         case Deploy():
-            services = {name: dataclasses.replace(state, quarantined=()) for name, state in rollout.services.items()}
+            services = {name: _deployed(state) for name, state in rollout.services.items()}
             return dataclasses.replace(rollout, services=services, torn_down=False, drop_volumes=False)
         case Teardown(volumes=volumes):
-            services = {
-                name: ServiceRollout(name, Phase.ABSENT, quarantined=state.quarantined)
-                for name, state in rollout.services.items()
-            }
+            services = {name: _torn_down(state) for name, state in rollout.services.items()}
             return dataclasses.replace(rollout, services=services, torn_down=True, drop_volumes=volumes)
-        case LookAgain():
+        case LookAgain() | Noted():
             return rollout
+        case Promote() | Rollback() | Pause() | Resume() | Retry():
+            state = rollout.services.get(word.service)
+            if state is None:
+                return rollout
+            return dataclasses.replace(rollout, services={**rollout.services, word.service: _heard(state, word)})
+
+
+def _deployed(state: ServiceRollout) -> ServiceRollout:
+    is_first = state.stable is None and not state.last_stable
+    return dataclasses.replace(state, quarantined=()) if is_first else state
+
+
+def _torn_down(state: ServiceRollout) -> ServiceRollout:
+    return ServiceRollout(
+        state.service,
+        run=state.run,
+        quarantined=state.quarantined,
+        last_stable=state.last_stable,
+        dismissed=state.dismissed,
+    )
+
+
+def _heard(state: ServiceRollout, word: OfService) -> ServiceRollout:
+    match word:
+        case Promote():
+            return dataclasses.replace(state, asked=Asked("promote", word.actor, word.reason))
+        case Rollback():
+            return dataclasses.replace(state, asked=Asked("rollback", word.actor, word.reason))
+        case Pause():
+            return dataclasses.replace(state, paused=Paused(word.actor, word.reason, word.until))
+        case Resume():
+            asked = Asked("resume", word.actor, word.reason) if state.phase is Phase.SUSPENDED else state.asked
+            return dataclasses.replace(state, paused=None, asked=asked)
+        case Retry():
+            asked = Asked("retry", word.actor, word.reason) if state.phase is Phase.HALTED else state.asked
+            return dataclasses.replace(state, quarantined=(), dismissed=None, paused=None, asked=asked)
+
+
+def objection(state: ServiceRollout, word: OfService) -> str:
+    """Why `word` makes no sense in this state, in a sentence for the operator; "" where it does."""
+    return _OBJECTIONS[type(word)](state)
+
+
+def _to_promote(state: ServiceRollout) -> str:
+    if state.phase in (Phase.ANALYZING, Phase.SUSPENDED):
+        return ""
+    return f"{state.service} has no canary that could be promoted: it is {state.phase.words}"
+
+
+def _to_rollback(state: ServiceRollout) -> str:
+    if state.phase in (Phase.STABLE, Phase.ABSENT):
+        return f"nothing to roll back: {state.service} is {state.phase.words}, and no older revision is kept"
+    if state.phase in (Phase.ROLLING_BACK, Phase.RETURNING, Phase.RESTORING):
+        return f"{state.service} is rolling back already"
+    return ""
+
+
+def _to_pause(state: ServiceRollout) -> str:
+    if state.phase is Phase.UPDATING:
+        return f"{state.service} is replaced replica by replica, which cannot be paused; `rollback` takes it back"
+    if state.phase in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED) and state.stable is not None:
+        return ""
+    return f"{state.service} has no rollout that could be paused: it is {state.phase.words}"
+
+
+def _to_resume(state: ServiceRollout) -> str:
+    if state.paused is not None or state.phase is Phase.SUSPENDED:
+        return ""
+    return f"{state.service} is neither paused nor suspended: it is {state.phase.words}"
+
+
+def _to_retry(state: ServiceRollout) -> str:
+    if state.quarantined or state.dismissed or state.phase is Phase.HALTED:
+        return ""
+    return f"nothing to try again: no revision of {state.service} was rolled back or dismissed"
+
+
+_OBJECTIONS: dict[type, Callable[[ServiceRollout], str]] = {
+    Promote: _to_promote,
+    Rollback: _to_rollback,
+    Pause: _to_pause,
+    Resume: _to_resume,
+    Retry: _to_retry,
+}

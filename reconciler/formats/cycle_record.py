@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias
 
 from reconciler.core.desired import Json, Mode
+from reconciler.core.evidence import as_json
 from reconciler.core.observed import ObservedState
 from reconciler.core.plan import HARMLESS, WAITING, Outcome, Plan, PlannedAction, Result
 from reconciler.core.record import Cycle, Trigger, Verdict
-from reconciler.core.rollout import Decision, Move, Rollout
+from reconciler.core.rollout import Decision, Group, Move, Rollout, ServiceRollout
+from reconciler.core.words import Noted, Word
 
 Record: TypeAlias = dict[str, Json]
 
@@ -19,9 +22,7 @@ def finished(cycle: Cycle) -> Record:
         "timestamp": cycle.ended,
         "kind": "cycle",
         "mode": _mode(cycle),
-        "req_per_sec": None,
-        "p99_latency": None,
-        "error_rate": None,
+        **_traffic(cycle),
         "policy": policy_word(cycle),
         "number": cycle.number,
         "trigger": trigger(cycle.trigger),
@@ -29,6 +30,8 @@ def finished(cycle: Cycle) -> Record:
         "started": cycle.started,
         "duration_ms": round(cycle.duration_ms, 1),
         "phase": {name: state.phase.value for name, state in sorted(cycle.rollout.services.items())},
+        "words": [_word(word) for word in cycle.words],
+        "rollouts": {name: _rollout(cycle, state) for name, state in sorted(cycle.rollout.services.items())},
         "problems": [str(problem) for problem in cycle.problems],
         "verdicts": [_verdict(verdict) for verdict in cycle.verdicts],
         "decisions": [_decision(decision) for decision in cycle.decisions],
@@ -49,13 +52,13 @@ def voice(cycle: Cycle) -> str:
     """What a cycle says, without its numbers: two cycles in a row that say the same are one piece of news."""
     parts = [
         *(
-            f"{name}={state.phase}/{state.stable}/{state.candidate}"
+            f"{name}={state.phase}/{state.step}/{state.stable}/{state.candidate}"
             for name, state in sorted(cycle.rollout.services.items())
         ),
         f"torn_down={cycle.rollout.torn_down}",
         *(str(problem) for problem in cycle.problems),
-        *(f"{verdict.domain}={verdict.known}/{verdict.allow}" for verdict in cycle.verdicts),
-        *(f"{decision.service}:{decision.move}:{decision.reason}" for decision in cycle.decisions if decision.reason),
+        *(f"{verdict.domain}={verdict.known}/{verdict.action}/{_names(verdict)}" for verdict in cycle.verdicts),
+        *(f"{d.service}:{d.move}:{numberless(d.reason)}" for d in cycle.decisions if d.reason),
         *(f"{step}" for step, result in zip(cycle.plan.steps, cycle.results, strict=True) if _failed(result)),
         *cycle.plan.notes,
         *cycle.errors,
@@ -63,12 +66,24 @@ def voice(cycle: Cycle) -> str:
     return "\n".join(parts)
 
 
+_NUMBERS = re.compile(r"(?<!step )(?<! of )(?<![0-9.,:])[0-9][0-9.,:]*")
+
+
+def numberless(text: str) -> str:
+    """`text` without its numbers, but for those of steps: a countdown says one thing."""
+    return _NUMBERS.sub("#", text)
+
+
+def _names(verdict: Verdict) -> str:
+    return ",".join(violation.id for violation in verdict.violations)
+
+
 def changed_the_world(cycle: Cycle) -> bool:
     """Something was done, or tried, that an auditor would want to see."""
     return any(
         not isinstance(step.action, HARMLESS) and result.outcome in (Outcome.OK, Outcome.UNKNOWN)
         for step, result in zip(cycle.plan.steps, cycle.results, strict=True)
-    ) or any(decision.move is not Move.HOLD for decision in cycle.decisions)
+    ) or bool(cycle.words or any(decision.move is not Move.HOLD for decision in cycle.decisions))
 
 
 def trigger(why: Trigger) -> Record:
@@ -78,10 +93,16 @@ def trigger(why: Trigger) -> Record:
 
 
 def policy_word(cycle: Cycle) -> str | None:
-    """The guide's `policy`: FAIL if any verdict of the cycle denied, PASS if all allowed, null if none was asked."""
+    """The guide's `policy`: FAIL if a verdict of the cycle found something wrong, else PASS; null if none was asked."""
     if not cycle.verdicts:
         return None
-    return "PASS" if all(verdict.allow for verdict in cycle.verdicts) else "FAIL"
+    return "PASS" if all(is_pass(verdict) for verdict in cycle.verdicts) else "FAIL"
+
+
+def is_pass(verdict: Verdict) -> bool:
+    """Nothing is wrong: allowed, or a canary that is only held, for want of evidence or by an operator's wish."""
+    is_waiting = verdict.domain == "canary" and verdict.action == "hold" and not verdict.violations
+    return verdict.known and (verdict.allow or is_waiting)
 
 
 def _mode(cycle: Cycle) -> str | None:
@@ -89,11 +110,62 @@ def _mode(cycle: Cycle) -> str | None:
 
 
 def mode_of(rollout: Rollout) -> str | None:
-    """`canary` if any service runs one, else `stable`; None before anything runs."""
-    running = [state.stable for state in rollout.services.values() if state.stable]
+    """`canary` while one runs beside stable, else `stable`; None before anything runs."""
+    running = [state for state in rollout.services.values() if state.groups]
     if not running:
         return None
-    return Mode.CANARY.value if any(release.mode is Mode.CANARY for release in running) else Mode.STABLE.value
+    return Mode.CANARY.value if any(has_canary(state) for state in running) else Mode.STABLE.value
+
+
+def has_canary(state: ServiceRollout) -> bool:
+    """A canary runs beside stable, or carries its requests."""
+    return state.candidate is not None and state.candidate.release.mode is Mode.CANARY and state.stable is not None
+
+
+def _traffic(cycle: Cycle) -> Record:
+    """The guide's numbers over the last window, of what is being tried, else of what serves."""
+    summary = next(iter(cycle.measured.values()), None)
+    window = summary.window if summary else None
+    return {
+        "req_per_sec": window.req_per_sec if window else None,
+        "p99_latency": window.p99_ms if window else None,
+        "error_rate": window.error_rate if window else None,
+    }
+
+
+def _word(word: Word) -> Record:
+    """What an operator said, in the same five fields whatever it was."""
+    fields: Record = {
+        "word": word.word if isinstance(word, Noted) else type(word).__name__.lower(),
+        "service": getattr(word, "service", ""),
+        "actor": getattr(word, "actor", ""),
+        "reason": getattr(word, "reason", ""),
+        "detail": getattr(word, "detail", ""),
+        "outcome": getattr(word, "outcome", "done"),
+    }
+    return fields
+
+
+def _rollout(cycle: Cycle, state: ServiceRollout) -> Record:
+    summary = cycle.measured.get(state.service)
+    return {
+        "phase": state.phase.value,
+        "step": state.step + 1 if state.course.steps else 0,
+        "steps": len(state.course.steps),
+        "weight": state.weight_pct,
+        "stable": _group(cycle, state.stable),
+        "canary": _group(cycle, state.candidate),
+        "chaos": summary.chaos if summary else None,
+        "evidence": as_json(summary) if summary and state.candidate else None,
+        "quarantined": list(state.quarantined),
+    }
+
+
+def _group(cycle: Cycle, group: Group | None) -> Json:
+    if group is None:
+        return None
+    image, version = cycle.made_of.get(group.revision, ("", ""))
+    return {"revision": group.revision, "version": version, "image": image}
 
 
 def _failed(result: Result) -> bool:

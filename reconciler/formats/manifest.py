@@ -21,6 +21,7 @@ from reconciler.formats.mounts import Surroundings
 from reconciler.formats.quantities import duration
 from reconciler.formats.schema import part, schema
 from reconciler.formats.service import Context, read_service
+from reconciler.formats.tester import SecretFile
 from reconciler.formats.yaml_strict import Node
 
 __all__ = ["EnvFiles", "Reading", "parse", "read", "schema"]
@@ -33,7 +34,7 @@ MOST_SERVICES = 64
 class Reading:
     """What a manifest says: `desired` unless there are `problems`; `warnings` never stop anything.
 
-    `digest` is the SHA-256 (hex) of the bytes. `env_files` are the environment files that were asked for.
+    `digest` is the SHA-256 (hex) of the bytes. `env_files` and `secrets` are the names that were asked for.
     """
 
     desired: DesiredState | None
@@ -41,6 +42,7 @@ class Reading:
     warnings: tuple[Problem, ...]
     digest: str
     env_files: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 def parse(data: bytes, file: str = "manifest.yaml") -> Node:
@@ -62,26 +64,32 @@ def read(
     env_files: EnvFiles | None = None,
     allow: frozenset[str] = frozenset(),
     processors: int | None = None,
+    secrets: Callable[[str], SecretFile] | None = None,
 ) -> Reading:
     """What the manifest asks for, or all that is wrong with it. Never raises.
 
     `folder` is the manifest's: its name becomes the project's, and a whole path makes bind mounts absolute.
     `env_files` gives the text of an environment file by its path below that folder. `allow` holds the host
-    paths that may be mounted, `processors` this host's count.
+    paths that may be mounted, `processors` this host's count. `secrets` gives a secret's file by its name; None
+    leaves secrets alone.
     """
     findings = Findings(file)
     digest = hashlib.sha256(data).hexdigest()
     asked: list[str] = []
+    asked_secrets: list[str] = []
     desired = None
     try:
         root = parse(data, file)
     except ManifestError as error:
         return Reading(None, error.problems, (), digest)
+    lookup = _Secrets(secrets, asked_secrets) if secrets else None
     if _normalised(root, findings):
-        desired = _desired(root, digest, folder, _Files(env_files or {}, asked), allow, findings)
+        desired = _desired(root, digest, folder, _Files(env_files or {}, asked), allow, findings, lookup)
         _check_load(root, processors, findings)
     problems = findings.problems
-    return Reading(None if problems else desired, problems, findings.warnings, digest, tuple(asked))
+    return Reading(
+        None if problems else desired, problems, findings.warnings, digest, tuple(asked), tuple(asked_secrets)
+    )
 
 
 def _normalised(root: Node, findings: Findings) -> bool:
@@ -112,13 +120,31 @@ class _Files:
         return self.source(name) if callable(self.source) else self.source.get(name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Secrets:
+    """Secrets' files by name; remembers which were asked for."""
+
+    source: Callable[[str], SecretFile]
+    asked: list[str]
+
+    def __call__(self, name: str) -> SecretFile:
+        self.asked.append(name)
+        return self.source(name)
+
+
 def _desired(
-    root: Node, digest: str, folder: str, files: _Files, allow: frozenset[str], findings: Findings
+    root: Node,
+    digest: str,
+    folder: str,
+    files: _Files,
+    allow: frozenset[str],
+    findings: Findings,
+    secrets: _Secrets | None,
 ) -> DesiredState:
     project = _text(root, "project", "name") or slug(folder)
     absolute = folder if folder.startswith("/") else ""
     around = Surroundings(project, findings.file, absolute, _volumes(root, project), allow)
-    context = Context(findings, around, files)
+    context = Context(findings, around, files, secrets)
     services = root.at("services")
     read_ones = tuple(
         read_service(name, node, context) for name, node in (services.mapping.items() if services else ())

@@ -21,6 +21,7 @@ from reconciler import assets
 from reconciler.core.desired import Nginx, Route
 from reconciler.core.errors import RenderError
 from reconciler.core.observed import Slot
+from reconciler.formats import ingress_log, tester
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -43,7 +44,9 @@ class Upstreams:
     """One service as nginx sees it.
 
     `default` is the slot that serves at rest. `members` are `address:port`, or `alias:port` where the alias ends with
-    a slot's name. `chaos` lets `/chaos` pass. `sticky` keeps a client where its first request went.
+    a slot's name. `chaos` lets `/chaos` pass. `sticky` keeps a client where its first request went. Requests for a path
+    in `uncounted` are no evidence. `probe` is a path that the private listener asks of either slot, see `probe_path`.
+    `tester` is the digest of the secret behind the tester's header, None where there is no such header.
     """
 
     service: str
@@ -52,6 +55,9 @@ class Upstreams:
     route: Route
     chaos: bool
     sticky: bool
+    uncounted: tuple[str, ...] = ()
+    probe: str | None = None
+    tester: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,8 @@ class ProxyView:
     """All that nginx is told.
 
     `flags_dir` holds, per service, a folder whose files are named after buckets: a bucket that is there goes to the
-    slot that is not the default. `supports_min_timeout` is false for nginx before 1.27.4. Paths are the container's.
+    slot that is not the default. `supports_min_timeout` is false for nginx before 1.27.4. `evidence_log` is where what
+    services answered is counted, None for nowhere. `testers_dir` holds testers' secrets. Paths are the container's.
     """
 
     nginx: Nginx
@@ -69,6 +76,8 @@ class ProxyView:
     project: str
     supports_min_timeout: bool = True
     temp_dir: str = "/tmp"
+    evidence_log: str | None = None
+    testers_dir: str = f"/etc/nginx/live/{tester.MAPS}"
 
 
 def render(view: ProxyView) -> str:
@@ -90,6 +99,11 @@ def config_hash(text: str) -> str:
 def sockets(view: ProxyView) -> tuple[str, ...]:
     """The unix sockets nginx binds: one left by a killed nginx must go before the next start, else its bind fails."""
     return (view.socket_path, _nobody(view))
+
+
+def probe_path(service: str, slot: Slot) -> str:
+    """What to ask the private listener for, so that it asks the service's slot for the service's probe."""
+    return f"/slot/{service}-{slot}"
 
 
 def _digest(text_without_hash: str) -> str:
@@ -122,6 +136,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.
 _PATH = re.compile(r"(?=.{1,255}\Z)/(?:(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+(?:/|\Z))*")
 _FILE = re.compile(r"(?=.{1,200}\Z)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _MEMBER = re.compile(r"(?P<host>[A-Za-z0-9_.-]{1,80}):(?P<port>[1-9][0-9]{0,4})")
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*-(?:blue|green)")
 
 
@@ -131,7 +146,13 @@ def _checked(view: ProxyView) -> ProxyView:
     _fit(_TEXT, "nginx.contact", view.nginx.contact, "ASCII without quotes, $, braces, semicolons or backslashes")
     if view.nginx.service_name:
         _fit(_TEXT, "nginx.service_name", view.nginx.service_name, "ASCII without quotes, $, braces or semicolons")
-    for field in ("flags_dir", "socket_path", "temp_dir"):
+    for field in (
+        "flags_dir",
+        "socket_path",
+        "temp_dir",
+        "testers_dir",
+        *(("evidence_log",) if view.evidence_log is not None else ()),
+    ):
         _fit(_FILE, field, getattr(view, field), "an absolute path of letters, digits, dots, dashes and underscores")
     for path in sockets(view):
         if len(path) > _UNIX_SOCKET_PATH_MAX:
@@ -151,6 +172,14 @@ def _checked_upstreams(upstreams: Upstreams) -> None:
     _fit(_PATH, f"services.{service}.route.path", route.path, "a path like /api, of unreserved characters")
     if route.host is not None:
         _fit(_HOST, f"services.{service}.route.host", route.host, "a lower-case host name like app.example.com")
+    for path in upstreams.uncounted:
+        _fit(_PATH, f"a path of {service} that is no evidence", path, "a path like /healthz, of unreserved characters")
+    if upstreams.probe is not None:
+        _fit(
+            _PATH, f"services.{service}.rollout.probe.path", upstreams.probe, "a path like /, of unreserved characters"
+        )
+    if upstreams.tester is not None:
+        _fit(_DIGEST, f"the digest of {service}'s tester_secret", upstreams.tester, "16 hex digits")
     for slot in Slot:
         for member in upstreams.members.get(slot, ()):
             _checked_member(f"{service}-{slot}", member)
@@ -218,8 +247,19 @@ class _Place:
     other: str = ""
     flag: str = ""
     sticky: bool = False
+    wish: str = ""
     code: int = 0
     body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Testers:
+    """A service's testers: the `number` in the names of their variables, and the bucket of everybody else."""
+
+    service: str
+    number: int
+    file: str
+    others: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +284,12 @@ def _values(view: ProxyView) -> dict[str, object]:
         "sticky": any(each.sticky for each in view.upstreams),
         "hidden": (*ACCEL_HEADERS, "X-Deployed-By", "X-Served-By"),
         "upstreams": _upstreams(view),
+        "testers": _testers(view),
         "sites": _sites(view),
+        "evidence_format": ingress_log.FORMAT,
+        "evidence": _evidence_target(view),
+        "not_evidence": tuple(_not_evidence(view)),
+        "probes": tuple(_probes(view)),
         "unavailable": _body(view, 503),
         "hash": _HASH_NOT_YET_KNOWN,
     }
@@ -262,6 +307,23 @@ def _upstreams(view: ProxyView) -> tuple[tuple[str, tuple[str, ...]], ...]:
         for slot in Slot:
             found.append((f"{each.service}-{slot}", _sorted(each.members, slot) or serving))
     return tuple(found)
+
+
+def _testers(view: ProxyView) -> tuple[_Testers, ...]:
+    services = sorted((each for each in view.upstreams if each.tester), key=lambda each: each.service)
+    return tuple(
+        _Testers(
+            each.service,
+            number,
+            f"{view.testers_dir}/{tester.map_name(each.service, each.tester or '')}",
+            _bucket(each),
+        )
+        for number, each in enumerate(services, 1)
+    )
+
+
+def _bucket(each: Upstreams) -> str:
+    return "$client_bucket" if each.sticky else "$bucket"
 
 
 def _sorted(members: Mapping[Slot, tuple[str, ...]], slot: Slot) -> tuple[str, ...]:
@@ -298,10 +360,12 @@ def _places_of(view: ProxyView, each: Upstreams) -> Iterator[_Place]:
     While the other slot has a share of the traffic, bucket 0 is in it: so chaos goes to the canary while there is one.
     """
     prefix = _prefix(each.route)
-    chaos = f'~ "^{prefix.replace(".", "[.]")}/(?i)chaos(?![a-z0-9_-])"'
+    chaos = f'~ "^{_chaos(each)}"'
     flags = f"{view.flags_dir}/{each.service}"
 
-    def proxy(matcher: str, bucket: str) -> _Place:
+    number = next((testers.number for testers in _testers(view) if testers.service == each.service), None)
+
+    def proxy(matcher: str, bucket: str, wish: str = "") -> _Place:
         return _Place(
             matcher,
             "proxy",
@@ -309,13 +373,39 @@ def _places_of(view: ProxyView, each: Upstreams) -> Iterator[_Place]:
             other=f"{each.service}-{each.default.other}",
             flag=f"{flags}/{bucket}",
             sticky=each.sticky,
+            wish=wish,
         )
 
     yield proxy(chaos, "0") if each.chaos else _answer(view, chaos, 403)
-    bucket = "$client_bucket" if each.sticky else "$bucket"
+    bucket, wish = (f"$bucket_{number}", f"$wish_{number}") if number else (_bucket(each), "")
     if prefix:
-        yield proxy(f"= {prefix}", bucket)
-    yield proxy(f"{prefix}/", bucket)
+        yield proxy(f"= {prefix}", bucket, wish)
+    yield proxy(f"{prefix}/", bucket, wish)
+
+
+def _chaos(each: Upstreams) -> str:
+    """The regular expression of its `/chaos`, without the beginning."""
+    return f"{_prefix(each.route).replace('.', '[.]')}/(?i)chaos(?![a-z0-9_-])"
+
+
+def _evidence_target(view: ProxyView) -> tuple[str, ...]:
+    """The arguments of `access_log` for what services answered. Written every 200 ms, or 32 kB."""
+    return (view.evidence_log, "evidence", "buffer=32k", "flush=200ms") if view.evidence_log is not None else ()
+
+
+def _not_evidence(view: ProxyView) -> Iterator[str]:
+    """Patterns of `$up $uri` that do not count: what a service is asked about itself, and `/chaos`."""
+    for each in sorted(view.upstreams, key=lambda each: each.service):
+        for path in sorted({path.lower() for path in each.uncounted}):  # nginx compares them without case
+            yield from (f"{each.service}-{slot} {path}" for slot in Slot)
+        yield f"~^{each.service.replace('.', '[.]')}-(?:blue|green) {_chaos(each)}"
+
+
+def _probes(view: ProxyView) -> Iterator[tuple[str, str]]:
+    """Location of the private listener, and what it asks for."""
+    for each in sorted(view.upstreams, key=lambda each: each.service):
+        for slot in Slot if each.probe is not None else ():
+            yield f"= {probe_path(each.service, slot)}", f"http://{each.service}-{slot}{each.probe}"
 
 
 def _prefix(route: Route) -> str:
@@ -349,8 +439,9 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
         "": "daemon pid error_log worker_processes worker_rlimit_nofile events http",
         "events": "worker_connections",
         "http": "default_type server_tokens merge_slashes open_file_cache server_names_hash_max_size "
-        "server_names_hash_bucket_size client_max_body_size keepalive_timeout keepalive_min_timeout "
-        "client_body_temp_path proxy_temp_path fastcgi_temp_path uwsgi_temp_path scgi_temp_path log_format access_log "
+        "server_names_hash_bucket_size map_hash_bucket_size uninitialized_variable_warn client_max_body_size "
+        "keepalive_timeout keepalive_min_timeout client_body_temp_path proxy_temp_path fastcgi_temp_path "
+        "uwsgi_temp_path scgi_temp_path log_format access_log "
         "split_clients map proxy_http_version proxy_set_header proxy_connect_timeout proxy_send_timeout "
         "proxy_read_timeout proxy_next_upstream proxy_next_upstream_timeout proxy_max_temp_file_size "
         "proxy_redirect proxy_ignore_headers proxy_hide_header proxy_intercept_errors upstream server",
@@ -358,7 +449,7 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
         "map": "default websocket ~*^websocket$ ~(?<port_of_host>:[0-9]+)$ ~^[0-9a-f]{32}$",
         "upstream": "server keepalive keepalive_timeout",
         "server": "listen server_name access_log return set add_header error_page location",
-        "location": "set if add_header proxy_pass default_type return stub_status",
+        "location": "set if add_header access_log proxy_pass default_type return stub_status",
         "if": "set",
     }.items()
 }
@@ -368,6 +459,22 @@ _PLACED = "pid error_log log_format access_log upstream server listen server_nam
 _CARRIES_A_VALUE = frozenset(
     (*_PLACED.split(), "stub_status", *_TIMEOUTS, *(f"{name}_temp_path" for name in _TEMP_PATHS))
 )
+_EVIDENCE_MAP = "map $up $uri $evidence"
+
+
+_TESTERS_MAP = re.compile(r"(?:map .* )?\$(?:(?:tester|wish|bucket)_[0-9]+|unsteered)")
+_SECRET_HEADER = "X-Canary-Secret"
+
+
+def _carries_a_value(fact: Fact) -> bool:
+    around, name, arguments = fact
+    return (
+        name in _CARRIES_A_VALUE
+        or around[-1:] == (_EVIDENCE_MAP,)
+        or any(_TESTERS_MAP.fullmatch(block) for block in around[-1:])
+        or (name == "map" and any(_TESTERS_MAP.fullmatch(variable) for variable in arguments[-1:]))
+        or (name == "proxy_set_header" and " ".join(arguments[:1]).lower() == _SECRET_HEADER.lower())
+    )
 
 
 def verify(text: str, view: ProxyView) -> None:
@@ -380,13 +487,13 @@ def verify(text: str, view: ProxyView) -> None:
     if said != _digest(text.replace(said, _HASH_NOT_YET_KNOWN)):
         raise RenderError("The hash in this nginx.conf is not the hash of its text. Render it again.")
     facts = tuple(read(text))
+    meant = sorted(_meant(view, said))
     for around, name, arguments in facts:
         block = around[-1].split(" ", 1)[0] if around else ""
-        if name not in _ALLOWED.get(block, ()):
+        if name not in _ALLOWED.get(block, ()) and (around, name, arguments) not in meant:
             shown = _shown((around, name, arguments))
             raise RenderError(f"nginx.conf would have {shown}, which SwiftDeploy never writes.")
-    there = sorted(fact for fact in facts if fact[1] in _CARRIES_A_VALUE)
-    meant = sorted(_meant(view, said))
+    there = sorted(filter(_carries_a_value, facts))
     if there != meant:
         extra = _first_without(there, meant)
         missing = _first_without(meant, there)
@@ -457,6 +564,8 @@ def _meant(view: ProxyView, hash_inside: str) -> Iterator[Fact]:
     yield (), "error_log", ("stderr",)
     yield http, "log_format", ("swiftdeploy", "$time_iso8601 | $status | ${request_time}s | $upstream_addr | $request")
     yield http, "access_log", ("/dev/stdout", "swiftdeploy")
+    yield from _meant_evidence(view)
+    yield from _meant_testers(view)
     for name in _TEMP_PATHS:
         yield http, f"{name}_temp_path", (f"{view.temp_dir}/{name}",)
     for name in _TIMEOUTS:
@@ -472,6 +581,44 @@ def _meant(view: ProxyView, hash_inside: str) -> Iterator[Fact]:
     yield from _meant_private(servers[-2], _nobody(view), {"/": ("503", _body(view, 503))})
     hash_answer = ("200", rf"{hash_inside} $pid\n")
     yield from _meant_private(servers[-1], view.socket_path, {"= /hash": hash_answer, "= /stub": (), "/": ("404",)})
+    for matcher, target in _probes(view):
+        yield servers[-1], "location", tuple(matcher.split(" "))
+        location = (*servers[-1], f"location {matcher}")
+        yield location, "proxy_pass", (target,)
+        if view.evidence_log is not None:
+            yield location, "access_log", _evidence_target(view)
+
+
+def _meant_evidence(view: ProxyView) -> Iterator[Fact]:
+    if view.evidence_log is None:
+        return
+    http = ("http",)
+    yield http, "log_format", ("evidence", ingress_log.FORMAT)
+    yield http, "access_log", (*_evidence_target(view), "if=$evidence")
+    around = (*http, _EVIDENCE_MAP)
+    yield around, "default", ("",)
+    yield around, "~^[^ ]", ("$unsteered" if _testers(view) else "1",)
+    for pattern in _not_evidence(view):
+        yield around, pattern, ("",)
+
+
+def _meant_testers(view: ProxyView) -> Iterator[Fact]:
+    http, testers = ("http",), _testers(view)
+    for each in testers:
+        knows, wish, bucket = f"$tester_{each.number}", f"$wish_{each.number}", f"$bucket_{each.number}"
+        maps: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {
+            ("$http_x_canary_secret", knows): (("default", ""), ("include", each.file)),
+            (f"{knows} $http_x_canary", wish): (("1 always", "0"), ("1 never", "99"), ("default", "")),
+            (wish, bucket): (("", each.others), ("default", wish)),
+        }
+        for arguments, lines in maps.items():
+            yield http, "map", arguments
+            yield from (((*http, " ".join(("map", *arguments))), key, (value,)) for key, value in lines)
+    if testers:
+        yield http, "proxy_set_header", (_SECRET_HEADER, "")
+    if testers and view.evidence_log is not None:
+        yield http, "map", ("$wish", "$unsteered")
+        yield from (((*http, "map $wish $unsteered"), key, (value,)) for key, value in (("", "1"), ("default", "")))
 
 
 def _meant_site(view: ProxyView, server: tuple[str, ...], site: _Site) -> Iterator[Fact]:
@@ -487,6 +634,8 @@ def _meant_site(view: ProxyView, server: tuple[str, ...], site: _Site) -> Iterat
             yield location, "return", (str(place.code), place.body)
             continue
         yield location, "set", ("$up", place.upstream)
+        if place.wish:
+            yield location, "set", ("$wish", place.wish)
         yield location, "if", ("(-f", f"{place.flag})")
         yield (*location, f"if (-f {place.flag})"), "set", ("$up", place.other)
         yield location, "proxy_pass", ("http://$up",)

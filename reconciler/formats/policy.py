@@ -14,12 +14,13 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
 from reconciler import assets
 from reconciler.core.containers import Layout
 from reconciler.core.containers_policy import policy_container
-from reconciler.core.desired import DesiredState, Json, Service, digest
+from reconciler.core.desired import DesiredState, Json, RolloutSpec, Service, digest
 from reconciler.core.errors import RenderError
 from reconciler.core.observed import ObservedImage
 from reconciler.core.record import HostFacts, Verdict, Violation
@@ -29,11 +30,16 @@ DATA = "data.json"
 ANSWER_MAX_BYTES = 1024 * 1024
 REASON_MAX = 500
 VIOLATIONS_MAX = 50
+E_MAX = 1e12
 
-_NO_DOMAIN = frozenset({"authz", "evidence"})
+_NO_DOMAIN = frozenset({"authz", "evidence", "run", "wording"})
 _POLICY_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.rego")
 _PACKAGE = re.compile(r"(?:\s|#[^\n]*\n)*package\s+(\w+(?:\.\w+)*)[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)", re.ASCII)
-_OURS = frozenset({"swiftdeploy_auth", "limits", "limits_text", "domains", "revision"})
+_OURS = frozenset({"swiftdeploy_auth", "limits", "limits_text", "domains", "revision", "units"})
+# What is no limit, but by definition: a whole has 100 hundredths, and P99 leaves out one of them.
+_UNITS = {"percent": 100, "p99_tail": 0.01}
+_UNREAD = frozenset({"missing_input", "missing_limit"})
+_E_VALUE = re.compile(r"(?:^|_)e_")
 _ACTIONS = {True: ("promote",), False: ("hold", "rollback")}
 
 
@@ -120,7 +126,8 @@ def _data(limits: Mapping[str, Mapping[str, Json]], of_revision: str) -> str:
         domain: {name: _limit_text(name, value) for name, value in values.items() if _is_number(value)}
         for domain, values in kept.items()
     }
-    return _text({"revision": of_revision, "domains": list(domains()), "limits": kept, "limits_text": texts})
+    about = {"revision": of_revision, "domains": list(domains()), "units": _UNITS}
+    return _text({**about, "limits": kept, "limits_text": texts})
 
 
 def _text(data: object) -> str:
@@ -160,6 +167,98 @@ def question_admission(desired: DesiredState, previous: DesiredState | None) -> 
     """A manifest, and the one followed until now where there is one, without values that may be secrets."""
     question = _manifest(desired)
     return question if previous is None else {**question, "previous": _manifest(previous)}
+
+
+@dataclass(frozen=True, slots=True)
+class AskedWindow:
+    """A canary's last `seconds`: `error_rate` from 0 to 1; None is "not known", and `why_unknown` says why."""
+
+    requests: float | None
+    error_rate: float | None
+    p99_latency_ms: float | None
+    seconds: float
+    why_unknown: str = "nothing was measured"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedStep:
+    """The step a rollout is at, the first being 1 of `of`."""
+
+    index: int
+    of: int
+    weight_pct: int
+    is_last: bool
+    elapsed_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryQuestion:
+    """All that is asked about a canary. `purpose` is `rollout`, or `promote` for an operator's word.
+
+    `waited_s` is the observed time in analysis, `chaos` the canary's own word (`none`, `slow`, `error`, `unknown`),
+    `evidence` the summary of the whole run; None where there is none, which a rollout must not be asked without.
+    """
+
+    service: str
+    mode: str
+    window: AskedWindow
+    purpose: str
+    rollout: RolloutSpec
+    step: AskedStep | None = None
+    is_held: bool = False
+    waited_s: float = 0.0
+    chaos: str = "unknown"
+    evidence: dict[str, Json] | None = None
+
+
+def question_canary(question: CanaryQuestion) -> Mapping[str, Json]:
+    """A canary as its gate wants it. What is not known says so, and is never null, NaN or infinite."""
+    window, rollout = question.window, question.rollout
+    asked: dict[str, Json] = {
+        "service": question.service,
+        "mode": question.mode,
+        "error_rate": _measured(window.error_rate, window.why_unknown),
+        "p99_latency": _measured(window.p99_latency_ms, window.why_unknown),
+        "requests": _measured(window.requests, window.why_unknown),
+        "window_seconds": window.seconds,
+        "purpose": question.purpose,
+        "is_held": question.is_held,
+        "rollout": {
+            "min_requests": rollout.min_requests,
+            "max_wait_seconds": rollout.max_wait_s,
+            "on_timeout": rollout.on_timeout,
+            "waited_seconds": question.waited_s,
+        },
+        "chaos": question.chaos,
+    }
+    if question.step is not None:
+        asked["step"] = _step(question.step)
+    if question.evidence is not None:
+        asked["evidence"] = question.evidence
+    return {key: _sendable(value, key) for key, value in asked.items()}
+
+
+def _step(step: AskedStep) -> dict[str, Json]:
+    return {
+        "index": step.index,
+        "of": step.of,
+        "weight": step.weight_pct,
+        "is_last": step.is_last,
+        "elapsed_seconds": step.elapsed_s,
+        "duration_seconds": step.duration_s,
+    }
+
+
+def _sendable(value: Json, key: str) -> Json:
+    """The value with {"unknown": …} for every None, NaN and infinity, and no e-value above E_MAX."""
+    if isinstance(value, dict):
+        return {name: _sendable(below, name) for name, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sendable(below, key) for below in value]
+    if isinstance(value, float) and value > E_MAX and _E_VALUE.search(key):
+        return E_MAX
+    return _measured(value, "not known") if value is None or isinstance(value, float) else value
 
 
 def _measured(value: float | None, why: str) -> Json:
@@ -328,6 +427,16 @@ def _violation(given: Json) -> Violation:
 def _words(value: Json, limit: int = 50) -> str:
     """A value as one short text: a text as it is, all else as JSON."""
     return printable(value if isinstance(value, str) else json.dumps(value), limit)
+
+
+def standing(verdict: Verdict, is_measured: bool) -> str:
+    """Whether limits are kept, whatever the action is: FAIL where one is broken, PASS where none is, else UNKNOWN.
+
+    `is_measured`: the window has an error rate and a latency. A canary that only waits for evidence passes.
+    """
+    if verdict.action == "rollback" or any(violation.id not in _UNREAD for violation in verdict.violations):
+        return "FAIL"
+    return "PASS" if verdict.known and is_measured and not verdict.violations else "UNKNOWN"
 
 
 def printable(text: str, limit: int) -> str:

@@ -7,9 +7,10 @@ that the Compose file mounts names aliases and needs no daemon, for whoever leav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.core.containers import (
+    EVIDENCE_LOG,
     PROXY_LIVE,
     PROXY_RUN,
     KeptRevision,
@@ -19,12 +20,13 @@ from reconciler.core.containers import (
     slot_name,
 )
 from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode, Service
-from reconciler.core.membership import slot_releases
+from reconciler.core.membership import shown_slots, slot_groups
 from reconciler.core.observed import Slot
 from reconciler.core.planner import PROXY_CONFIG
-from reconciler.core.rollout import Phase, Release, Rollout, ServiceRollout
+from reconciler.core.rollout import Group, Member, Phase, Release, Rollout, ServiceRollout
 from reconciler.core.targets import PolicyTarget, Targets
 from reconciler.formats import compose, nginx
+from reconciler.formats.exposition import uncounted_paths
 
 COMPOSE_FILE = "docker-compose.yml"
 COMPOSE_PROXY_CONFIG = "nginx/compose/nginx.conf"
@@ -60,7 +62,9 @@ def render(desired: DesiredState, targets: Targets, rollout: Rollout, layout: La
 
 
 def _rendered(desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout) -> View:
-    live = _config(_proxy_view(desired, _live_upstreams(desired, targets, rollout), targets.proxy_version))
+    live = _config(
+        _proxy_view(desired, _live_upstreams(desired, targets, rollout), targets.proxy_version, EVIDENCE_LOG)
+    )
     slots = _slots(desired, targets, rollout)
     by_alias = _config(_proxy_view(desired, _alias_upstreams(desired, slots), targets.proxy_version))
     view = compose_view(desired, targets, slots)
@@ -99,7 +103,10 @@ def _config(view: nginx.ProxyView) -> str:
 
 
 def _proxy_view(
-    desired: DesiredState, upstreams: tuple[nginx.Upstreams, ...], version: tuple[int, ...]
+    desired: DesiredState,
+    upstreams: tuple[nginx.Upstreams, ...],
+    version: tuple[int, ...],
+    evidence_log: str | None = None,
 ) -> nginx.ProxyView:
     return nginx.ProxyView(
         nginx=desired.nginx,
@@ -108,6 +115,7 @@ def _proxy_view(
         socket_path=f"{PROXY_RUN}/proxy.sock",
         project=desired.project,
         supports_min_timeout=not version or version >= (1, 27, 4),
+        evidence_log=evidence_log,
     )
 
 
@@ -116,21 +124,23 @@ def _live_upstreams(desired: DesiredState, targets: Targets, rollout: Rollout) -
     found = []
     for wanted in desired.services:
         service = _serving_for(wanted, desired, targets, rollout)
+        if service.route is None or service.port is None:
+            continue
         state = rollout.of(service.name)
-        shown = {state.serving}
-        if state.phase is Phase.PROMOTING:
-            shown.add(state.candidate_slot)
-        releases = slot_releases(state)
-        members = {
-            slot: tuple(
-                f"{member.address}:{_port(targets, releases.get(slot), service)}"
-                for member in state.members(slot)
-                if slot in shown and not _is_unproven(state, slot)
-            )
-            for slot in Slot
-        }
-        found += _upstreams(service, state.serving, members)
+        found += _upstreams(service, state.serving, _live_members(state, targets, service))
     return tuple(found)
+
+
+def _live_members(state: ServiceRollout, targets: Targets, service: Service) -> Mapping[Slot, tuple[str, ...]]:
+    """`address:port` of each slot's members; the slot that nobody is sent to repeats the other's."""
+    groups, shown = slot_groups(state), shown_slots(state)
+    members: dict[Slot, tuple[str, ...]] = {
+        slot: tuple(f"{m.address}:{_port(targets, m, groups.get(slot, ()), service)}" for m in state.members(slot))
+        for slot in shown
+    }
+    if shown == {state.serving.other}:
+        members[state.serving] = members[state.serving.other]
+    return {slot: members.get(slot, ()) for slot in Slot}
 
 
 def _serving_for(wanted: Service, desired: DesiredState, targets: Targets, rollout: Rollout) -> Service:
@@ -139,37 +149,43 @@ def _serving_for(wanted: Service, desired: DesiredState, targets: Targets, rollo
         return wanted
     names = {service.name for service in desired.services}
     vanished = [state.stable for name, state in rollout.services.items() if name not in names and state.stable]
-    services = [targets.kept[release.revision].service for release in vanished if release.revision in targets.kept]
+    services = [targets.kept[group.revision].service for group in vanished if group.revision in targets.kept]
     return next((old for old in services if old.route == wanted.route), wanted)
-
-
-def _is_unproven(state: ServiceRollout, slot: Slot) -> bool:
-    """A first release that is still being started, or taken back: nobody is sent there."""
-    first = state.stable is None and slot is state.serving
-    return first and state.phase in (Phase.STARTING, Phase.ROLLING_BACK)
 
 
 def _upstreams(service: Service, default: Slot, members: Mapping[Slot, tuple[str, ...]]) -> list[nginx.Upstreams]:
     if service.route is None or service.port is None:
         return []
-    sticky = service.route.sticky
-    return [nginx.Upstreams(service.name, default, members, service.route, service.chaos, sticky)]
+    return [
+        nginx.Upstreams(
+            service.name,
+            default,
+            members,
+            service.route,
+            service.chaos,
+            service.route.sticky,
+            uncounted=tuple(sorted(uncounted_paths(service))),
+            probe=service.rollout.probe_path,
+            tester=service.tester_digest,
+        )
+    ]
 
 
-def _port(targets: Targets, release: Release | None, service: Service) -> int:
-    """The port that a release listens on: an older one may have had another."""
-    kept = targets.kept.get(release.revision) if release else None
+def _port(targets: Targets, member: Member, groups: tuple[Group, ...], service: Service) -> int:
+    """The port that a member listens on: an older revision may have had another."""
+    kept = targets.kept.get(member.revision or (groups[0].revision if groups else ""))
     port = (kept.service if kept else service).port
     assert port is not None, "a routed service without a port"
     return port
 
 
 def _alias_upstreams(desired: DesiredState, slots: Mapping[str, _Slots]) -> tuple[nginx.Upstreams, ...]:
+    """Every routed service by its slots' aliases, without testers: their secrets stay here."""
     found = []
     for service in desired.services:
         default = slots[service.name].default
         members = {default: (f"{slot_name(service.name, default)}:{service.port}",), default.other: ()}
-        found += _upstreams(service, default, members)
+        found += [replace(each, tester=None) for each in _upstreams(service, default, members)]
     return tuple(found)
 
 
@@ -185,23 +201,24 @@ class _Slots:
 
 
 def _slots(desired: DesiredState, targets: Targets, rollout: Rollout) -> Mapping[str, _Slots]:
+    """What runs in each slot now, or would with nothing deployed; what only waits for a roll back is left out."""
     found = {}
     for service in desired.services:
         state = rollout.of(service.name)
-        releases = dict(slot_releases(state))
-        if state.phase is Phase.ABSENT or not any(releases.values()):
-            releases = {state.serving: targets.wanted.get(service.name)}
+        releases: dict[Slot, Release | None] = {}
+        if state.phase is not Phase.ABSENT:
+            releases = {slot: groups[-1].release for slot, groups in slot_groups(state).items() if groups}
+        if not releases:
+            wanted = targets.wanted.get(service.name)
+            releases = {state.serving: Release(wanted.revision, Mode.STABLE) if wanted else None}
         held = {
             slot: (targets.kept[release.revision], release.mode)
             for slot, release in releases.items()
-            if release is not None and release.revision in targets.kept and not _goes(state, slot)
+            if release is not None and release.revision in targets.kept
         }
-        found[service.name] = _Slots(state.serving, held)
+        default = state.serving if state.serving in held else state.serving.other
+        found[service.name] = _Slots(default if held else state.serving, held)
     return found
-
-
-def _goes(state: ServiceRollout, slot: Slot) -> bool:
-    return state.phase is Phase.DRAINING and slot is not state.serving
 
 
 def compose_view(desired: DesiredState, targets: Targets, slots: Mapping[str, _Slots]) -> compose.ComposeView:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.core.decide import course_of
 from reconciler.core.desired import Mode, Resources, Service
-from reconciler.formats import env_file
+from reconciler.formats import env_file, tester
+from reconciler.formats.exposition import uncounted_paths
 from reconciler.formats.findings import Findings, shown, shown_text
 from reconciler.formats.mounts import Surroundings, check_targets, read_mounts, read_tmpfs
 from reconciler.formats.quantities import duration, size
@@ -22,11 +24,15 @@ OUR_LABELS = ("io.swiftdeploy.", "com.docker.compose.")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a service is read in: where findings go, environment files, and what mounts are judged by."""
+    """What a service is read in: where findings go, environment files, and what mounts are judged by.
+
+    `secrets` gives a secret's file by its name; None where secrets are not looked up.
+    """
 
     findings: Findings
     around: Surroundings
     env_files: Callable[[str], str | None]
+    secrets: Callable[[str], tester.SecretFile] | None = None
 
 
 def read_service(name: str, node: Node, context: Context) -> Service:
@@ -47,6 +53,7 @@ def read_service(name: str, node: Node, context: Context) -> Service:
         given["stop_grace_period_s"] = duration(grace, findings, least=0.0)
     if (secret := node.at("tester_secret")) is not None:
         given["tester_secret"] = secret.value
+        given["tester_digest"] = _tester_digest(name, secret, context)
     if (replicas := node.at("deploy", "replicas")) is not None:
         given["replicas"] = replicas.value
     port = _port(node)
@@ -64,11 +71,26 @@ def read_service(name: str, node: Node, context: Context) -> Service:
         resources=_resources(node, findings),
         cap_add=tuple(sorted({str(item.value) for item in _items(node.at("cap_add"))})),
         rollout=read_rollout(node, route, findings),
-        metrics=read_metrics(node),
+        metrics=read_metrics(node, findings),
         **given,
     )
     _check(service, node, findings)
     return service
+
+
+def _tester_digest(service: str, node: Node, context: Context) -> str | None:
+    scheme, _, name = str(node.value).partition(":")
+    if context.secrets is None or scheme != "file":
+        return None
+    found = context.secrets(name)
+    secret = tester.secret_of(found.text)
+    trouble = found.trouble or tester.complaint(secret)
+    if not trouble:
+        return tester.digest(service, secret)
+    path = f"{tester.FOLDER}/{name}"
+    how = f"Put one there: (umask 077; {tester.HOW_TO_MAKE} > {path})"
+    context.findings.problem(node, f"{node.path}: {path} {trouble}. {how}, or remove the line.")
+    return None
 
 
 def _items(node: Node | None) -> list[Node]:
@@ -204,3 +226,11 @@ def _check(service: Service, node: Node, findings: Findings) -> None:
     mode = node.at("mode")
     if mode is not None and service.mode is Mode.CANARY and service.route is None:
         findings.problem(mode, f"{mode.path} is canary, which needs a route. Add one, or use stable.")
+    elif mode is not None and service.mode is Mode.CANARY and not course_of(service).steps:
+        findings.problem(mode, f"{mode.path} is canary, but rollout has no steps for one. Add steps, or use stable.")
+    secret = node.at("tester_secret")
+    if secret is not None and service.route is None:
+        findings.problem(secret, f"{secret.path} needs a route, which testers come by. Add one, or remove the line.")
+    probe = node.at("rollout", "probe", "path")
+    if probe is not None and service.rollout.probe_path in uncounted_paths(service):
+        findings.problem(probe, f"{probe.path} is what the service is asked about itself, which is no evidence. Use /.")

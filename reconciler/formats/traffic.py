@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from reconciler.core.desired import HealthCheck, Metrics, RolloutSpec, Route, Step, Strategy
@@ -109,8 +110,23 @@ def _strategy(rollout: Node, route: Route | None, findings: Findings) -> Strateg
     return strategy
 
 
-def read_metrics(node: Node) -> Metrics:
-    metrics = node.at("metrics")
+def read_metrics(node: Node, findings: Findings) -> Metrics:
+    """What the service says; with a tester's header `auto` means `ingress`.
+
+    A tester's requests are no evidence, and only nginx can tell them from others: the service counts them all alike.
+    """
+    read = _metrics(node.at("metrics"))
+    if node.at("tester_secret") is None:
+        return read
+    if read.provider == "app":
+        findings.problem(
+            node.at("metrics", "provider"),
+            f"{node.path}.metrics.provider is app, which counts testers too. Use ingress, or no tester_secret.",
+        )
+    return dataclasses.replace(read, provider="ingress") if read.provider == "auto" else read
+
+
+def _metrics(metrics: Node | None) -> Metrics:
     if metrics is None:
         return Metrics()
     given = {key: value.value for key in ("provider", "path") if (value := metrics.at(key)) is not None}

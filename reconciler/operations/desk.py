@@ -17,10 +17,11 @@ from reconciler.core.record import Cycle, Trigger
 from reconciler.core.rollout import Move, Phase
 from reconciler.core.words import Deploy, LookAgain, Teardown, Word
 from reconciler.cycle import look, preview
-from reconciler.formats import write_back
+from reconciler.formats.cycle_record import numberless
 from reconciler.loop import Loop
 from reconciler.operations import TICK, Events, Exit, Request, end, line
-from reconciler.operations.progress import STEPS, Progress
+from reconciler.operations.progress import HEALTHY, STEPS, Progress
+from reconciler.operations.rollouts import Rollouts, Send
 from reconciler.operations.status import failures, status_value
 from reconciler.ports import Loaded, Source
 
@@ -39,6 +40,10 @@ class Place:
         return self.state / "rendered"
 
 
+LIVE_S = 2.0
+"""How old a measurement may be that somebody looks at."""
+
+
 class Operations:
     """Answers requests.
 
@@ -52,20 +57,25 @@ class Operations:
         source: Source,
         open_loop: Callable[[bool], Loop],
         replace_file: Callable[[Path, bytes], None],
-        fetch: Callable[[int, str], tuple[int, Mapping[str, str], bytes] | None],
+        send: Send,
     ) -> None:
         self._place = place
         self._source = source
         self._open_loop = open_loop
-        self._replace_file = replace_file
-        self._fetch = fetch
+        rollouts = Rollouts(place.manifest, self._manifest_now, open_loop, replace_file, send, self._follow)
         self._verbs: Mapping[str, Callable[[Request], Events]] = {
             "status": self._status,
             "validate": self._validate,
             "init": self._init,
             "diff": self._diff,
             "deploy": self._deploy,
-            "promote": self._promote,
+            "promote": rollouts.promote,
+            "rollback": rollouts.rollback,
+            "pause": rollouts.pause,
+            "resume": rollouts.resume,
+            "retry": rollouts.retry,
+            "chaos": rollouts.chaos,
+            "why": self._why,
             "reconcile": self._reconcile,
             "teardown": self._teardown,
             "logs": self._logs,
@@ -88,12 +98,29 @@ class Operations:
     # ------------------------------------------------------------ looking
 
     def _status(self, request: Request) -> Events:
+        yield end(Exit.OK, value=self._status_value(request))
+
+    def _why(self, request: Request) -> Events:
+        """The one service's part of the status: why it is where it is."""
+        value, named = self._status_value(request), request.args.get("service")
+        services = value["services"]
+        assert isinstance(services, list), "status lists its services"
+        found = [s for s in services if isinstance(s, dict) and (not named or s["name"] == named)]
+        if not found:
+            raise Refused(f"there is no service {named!r}" if named else "nothing is deployed yet; `deploy` starts it")
+        yield end(Exit.OK, value=found[0])
+
+    def _status_value(self, request: Request) -> dict[str, Json]:
         loop = self._open_loop(False)
-        cycle = loop.latest if loop.turns_itself else look(loop.ports, loop.setting, loop.memory, _trigger(request))
         daemon: Json = None
+        if loop.turns_itself:
+            cycle = loop.latest
+            loop.look_soon(LIVE_S)  # who asks once a second wants to see what is, not what was 15 s ago
+        else:
+            cycle = look(loop.ports, loop.setting, loop.memory, _trigger(request))
         if self._place.daemon_since:
             daemon = {"pid": os.getpid(), "version": __version__, "since": self._place.daemon_since}
-        yield end(Exit.OK, value=status_value(cycle, str(self._place.manifest), daemon))
+        return status_value(cycle, str(self._place.manifest), daemon)
 
     def _diff(self, request: Request) -> Events:
         loop = self._open_loop(False)
@@ -216,8 +243,8 @@ class Operations:
                     yield {"event": "step", "name": name, "text": text}
                 told = progress.done
                 for news in _news(cycle):
-                    if news not in said:
-                        said.add(news)
+                    if numberless(news) not in said:
+                        said.add(numberless(news))
                         yield line(news)
                 if told == len(STEPS):
                     yield end(Exit.OK, "\n".join(cycle.plan.notes))
@@ -226,47 +253,11 @@ class Operations:
                 if failure is not None:
                     yield end(failure.exit, failure.text)
                     return
+            is_rollout = timeout_s is None and told > HEALTHY  # then the manifest's own times end it
             limit = timeout_s if timeout_s is not None else _patience_s(last)
-            if loop.ports.clock.monotonic() - began > limit:
+            if not is_rollout and loop.ports.clock.monotonic() - began > limit:
                 yield end(*_too_late(last, limit))
                 return
-
-    def _promote(self, request: Request) -> Events:
-        mode, service = request.args.get("mode"), request.args.get("service")
-        loaded = self._loaded()
-        assert loaded.desired is not None, "_loaded answers usable manifests only"
-        name = service if isinstance(service, str) else loaded.desired.services[0].name
-        wanted = loaded.desired.service(name)
-        if wanted is None:
-            known = ", ".join(s.name for s in loaded.desired.services)
-            raise Refused(f"there is no service {name!r}; the manifest has: {known}")
-        running = self._open_loop(True).memory.rollout.of(name).stable
-        if wanted.mode == mode and running is not None and running.mode == mode:
-            yield end(Exit.OK, f"{name} is {mode} already; nothing to do")
-            return
-        if wanted.mode != mode:
-            text = self._place.manifest.read_bytes()
-            self._replace_file(self._place.manifest, write_back.set_mode(text, name, str(mode)))
-            yield line(f"{self._place.manifest.name}: {name} mode {wanted.mode} → {mode}")
-        yield from self._followed_and_confirmed(request, name, str(mode), loaded.desired)
-
-    def _followed_and_confirmed(self, request: Request, name: str, mode: str, desired: DesiredState) -> Events:
-        for event in self._follow(request, LookAgain(), None):
-            if event["event"] != "end" or event["exit"] != int(Exit.OK):
-                yield event
-                continue
-            yield end(Exit.OK, f"{name} is {mode} now{self._confirmation(desired, name, mode)}")
-
-    def _confirmation(self, desired: DesiredState, name: str, mode: str) -> str:
-        """What the service itself says of its mode, through nginx; "" where it says nothing."""
-        service = desired.service(name)
-        if service is None or service.route is None or service.healthcheck is None or not service.healthcheck.path:
-            return ""
-        answer = self._fetch(desired.nginx.port, service.healthcheck.path)
-        if answer is None or mode.encode() not in answer[2]:
-            return "; its health check does not name a mode"
-        header = answer[1].get("x-mode")
-        return f" (its health check says so{', X-Mode: ' + header if header else ''})"
 
     def _teardown(self, request: Request) -> Events:
         loop = self._open_loop(True)
@@ -335,6 +326,12 @@ class Operations:
         yield _check(count + 1, "manifest", not loaded.problems, _lines(loaded.problems) or str(self._place.manifest))
         is_good = all(good for _, good, _ in facts) and not loaded.problems
         yield end(Exit.OK if is_good else Exit.ERROR)
+
+    def _manifest_now(self) -> DesiredState:
+        """The manifest as it is on disk. Raises ManifestError."""
+        loaded = self._loaded()
+        assert loaded.desired is not None, "_loaded answers usable manifests only"
+        return loaded.desired
 
     def _loaded(self) -> Loaded:
         loaded = self._source.load()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.core.desired import DesiredState
+from reconciler.core.desired import DesiredState, Mode
 from reconciler.core.observed import EngineState
 from reconciler.core.plan import CreateContainer, Outcome, StartContainer, TestProxyConfig
 from reconciler.core.record import Cycle
-from reconciler.core.rollout import Move, Phase, Rollout
+from reconciler.core.rollout import Move, Phase, Rollout, ServiceRollout
 from reconciler.operations import Exit
 
 STEPS = (
@@ -48,7 +48,7 @@ class Progress:
             _is_deployed(cycle),
         )
         done = next((i for i, is_true in enumerate(reached) if not is_true and i >= self.done), len(STEPS))
-        gave_up = next((d.reason for d in cycle.decisions if d.move is Move.GIVE_UP), self.gave_up)
+        gave_up = next((d.reason for d in cycle.decisions if d.move in _BACK), self.gave_up)
         return Progress(max(done, self.done), self.unlucky + 1 if cycle.errors else 0, gave_up)
 
     def failure(self, cycle: Cycle) -> Failure | None:
@@ -60,10 +60,11 @@ class Progress:
                 code = Exit.DENIED if verdict.known else Exit.POLICY_FAILED
                 return Failure(code, f"{'DENIED' if verdict.known else 'Policy engine failed'}: {verdict.reason}")
         phases = {state.phase for state in cycle.rollout.services.values()}
-        if self.gave_up and _is_in_force(cycle) and Phase.ROLLING_BACK not in phases:
+        if self.gave_up and _is_in_force(cycle) and phases.isdisjoint(_ON_THE_WAY_BACK):
             kept = any(state.stable for state in cycle.rollout.services.values())
             goes_on = " What ran before goes on serving." if kept else " Nothing is left running of it."
-            return Failure(Exit.UNHEALTHY, f"Health check failed: {self.gave_up}.{goes_on}")
+            what = "Rolled back" if self.done > HEALTHY else "Health check failed"
+            return Failure(Exit.UNHEALTHY, f"{what}: {self.gave_up}.{goes_on}")
         return (_held(cycle) if _is_in_force(cycle) else None) or self._spoiled(cycle)
 
     def _spoiled(self, cycle: Cycle) -> Failure | None:
@@ -71,6 +72,12 @@ class Progress:
             return Failure(Exit.ERROR, cycle.errors[-1])
         failed = _images_failed(cycle)
         return Failure(Exit.ERROR, failed) if failed else None
+
+
+_BACK = (Move.GIVE_UP, Move.RETURN)
+_ON_THE_WAY_BACK = frozenset({Phase.RETURNING, Phase.RESTORING, Phase.TURNING, Phase.ROLLING_BACK})
+HEALTHY = 4
+"""The place of "Health check passed" among the steps."""
 
 
 def _held(cycle: Cycle) -> Failure | None:
@@ -134,12 +141,27 @@ def _is_starting(cycle: Cycle) -> bool:
     return starts or _has_begun(cycle.rollout)
 
 
+_UNPROVEN = frozenset({Phase.ABSENT, Phase.STARTING, Phase.UPDATING, Phase.ROLLING_BACK})
+
+
 def _is_healthy(cycle: Cycle) -> bool:
-    return _all_in(cycle, Phase.PROMOTING, Phase.DRAINING, Phase.STABLE) and not _stale(cycle)
+    """What was started has shown that it can serve."""
+    return _all_in(cycle, *(set(Phase) - _UNPROVEN)) and not _stale(cycle)
 
 
 def _is_deployed(cycle: Cycle) -> bool:
-    return _all_in(cycle, Phase.STABLE) and not _stale(cycle) and not cycle.plan and not cycle.errors
+    """The manifest's revision is stable, watched at most; a canary that the manifest keeps stands at its last step."""
+    if _stale(cycle) or cycle.errors or cycle.desired is None:
+        return False
+    return all(_has_arrived(cycle, cycle.rollout.of(service.name), service.mode) for service in cycle.desired.services)
+
+
+def _has_arrived(cycle: Cycle, state: ServiceRollout, mode: Mode) -> bool:
+    if state.phase is Phase.WATCHING:
+        return True
+    if state.phase is Phase.ANALYZING and mode is Mode.CANARY and cycle.observed is not None:
+        return cycle.observed.proxy.weights.get(state.service) == state.weight_pct > 0
+    return state.phase is Phase.STABLE and not cycle.plan
 
 
 def _all_in(cycle: Cycle, *phases: Phase) -> bool:
@@ -148,9 +170,15 @@ def _all_in(cycle: Cycle, *phases: Phase) -> bool:
 
 
 def _stale(cycle: Cycle) -> bool:
-    """A service runs, or is about to run, another release than the manifest asks for."""
+    """A service runs, or is about to run, another revision than the manifest asks for."""
     for name, wanted in cycle.wanted.items():
         state = cycle.rollout.of(name)
-        if wanted not in (state.candidate, state.stable) or (state.phase is Phase.STABLE and state.stable != wanted):
+        tried = [group.revision for group in (state.candidate, state.fresh, state.stable) if group]
+        is_at_rest = state.phase is Phase.STABLE
+        if wanted.revision not in tried or (is_at_rest and state.stable and state.stable.revision != wanted.revision):
+            return True
+        if is_at_rest and wanted.mode is Mode.CANARY and wanted != state.dismissed:
+            return True
+        if state.phase in (Phase.RETURNING, Phase.RESTORING, Phase.TURNING, Phase.ROLLING_BACK):
             return True
     return False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from reconciler.core.desired import POLICY, PROXY, Json, Service
-from reconciler.core.membership import of_release
+from reconciler.core.desired import POLICY, PROXY, Json, Mode, Service
+from reconciler.core.membership import of_group
 from reconciler.core.observed import ObservedContainer, ObservedState, Status
 from reconciler.core.plan import Outcome
 from reconciler.core.record import Cycle, Verdict
 from reconciler.core.rollout import Phase, Release, ServiceRollout
+from reconciler.formats.cycle_record import has_canary
+from reconciler.operations.rollout_view import canary_verdict, rollout_value, traffic_value
 
 
 def status_value(cycle: Cycle | None, manifest_path: str, daemon: Json) -> dict[str, Json]:
@@ -29,7 +31,7 @@ def status_value(cycle: Cycle | None, manifest_path: str, daemon: Json) -> dict[
         "nginx": _proxy(cycle, observed),
         "opa": _policy_engine(observed),
         "policy": _policy(cycle),
-        "traffic": {"req_per_sec": None, "p99_latency_ms": None, "error_rate": None},
+        "traffic": traffic_value(cycle),
         "last_cycle": _last_cycle(cycle),
         "daemon": daemon,
     }
@@ -50,8 +52,13 @@ def state_word(cycle: Cycle | None) -> str:
         return "empty"
     if phases != {Phase.STABLE} or cycle.plan:
         return "converging"
-    rests = all(cycle.rollout.of(name).stable == release for name, release in cycle.wanted.items())
-    return "converged" if rests else "degraded"
+    return "converged" if all(_is_at(cycle.rollout.of(n), wish) for n, wish in cycle.wanted.items()) else "degraded"
+
+
+def _is_at(state: ServiceRollout, wish: Release) -> bool:
+    """The service rests where the manifest wants it; a canary that was dismissed is not missed."""
+    is_there = state.stable is not None and state.stable.revision == wish.revision
+    return is_there and (wish.mode is Mode.STABLE or wish == state.dismissed)
 
 
 def failures(cycle: Cycle) -> list[str]:
@@ -72,17 +79,18 @@ def _services(cycle: Cycle) -> list[Json]:
 
 def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> Json:
     wanted = cycle.desired.service(state.service) if cycle.desired else None
-    stable = of_release(observed, state.service, state.serving, state.stable or state.candidate)
+    serving = state.candidate if state.carries_all and state.candidate else state.stable
+    stable = of_group(observed, state.service, serving or state.candidate)
     said = next((d.reason for d in cycle.decisions if d.service == state.service), "")
     reason = said or ("" if state.phase is Phase.STABLE else state.reason)
-    release = state.stable or state.candidate
-    image, version = cycle.made_of.get(release.revision, ("", "")) if release else ("", "")
+    group = serving or state.candidate
+    image, version = cycle.made_of.get(group.revision, ("", "")) if group else ("", "")
     return {
         "name": state.service,
-        "mode": _mode(release, wanted),
+        "mode": _mode(state, wanted),
         "phase": state.phase.value,
         "reason": reason,
-        "revision": release.revision if release else "",
+        "revision": group.revision if group else "",
         "image": image or (wanted.image if wanted else ""),
         "version": version or (wanted.version if wanted else ""),
         "slot": state.serving.value,
@@ -90,14 +98,15 @@ def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> Js
         "wanted": wanted.replicas if wanted else 0,
         "since": state.since or None,
         "quarantined": list(state.quarantined),
+        "rollout": rollout_value(cycle, state, wanted),
         "containers": [_container(container) for container in observed.of(state.service)],
     }
 
 
-def _mode(release: Release | None, wanted: Service | None) -> str:
-    """What runs, else what is wanted."""
-    if release is not None:
-        return release.mode.value
+def _mode(state: ServiceRollout, wanted: Service | None) -> str:
+    """`canary` while one runs beside stable; before anything runs, what is wanted."""
+    if state.groups:
+        return "canary" if has_canary(state) else "stable"
     return wanted.mode.value if wanted else ""
 
 
@@ -137,7 +146,7 @@ def _policy(cycle: Cycle | None) -> Json:
     verdicts = {verdict.domain: verdict for verdict in cycle.verdicts} if cycle else {}
     return {
         "infrastructure": _verdict(verdicts.get("infrastructure"), "the policy engine was not asked"),
-        "canary": {"status": "UNKNOWN", "reason": "nothing is measured yet"},
+        "canary": canary_verdict(cycle),
     }
 
 

@@ -286,3 +286,87 @@ def test_a_policy_is_never_cut_off_in_silence(desk: Desk) -> None:
     desk.write("package swiftdeploy.admission.user\n" + "#" * MAX_BYTES, "policies/long.rego")
     assert "long.rego" in desk.message()
     assert f"is larger than {MAX_BYTES} bytes" in desk.message()
+
+
+# ---------------------------------------------------------------- secrets
+
+TESTED = GOOD.replace("  port: 3000\n", "  port: 3000\n  tester_secret: file:tester\n")
+SECRET = "0123456789abcdef" * 2
+
+
+def put_secret(desk: Desk, text: str = f"{SECRET}\n", mode: int = 0o600) -> Path:
+    desk.write(text, "secrets/tester")
+    path = desk.folder / "secrets/tester"
+    path.chmod(mode)
+    return path
+
+
+def test_a_secret_is_known_by_its_digest_and_stands_in_nothing_that_is_kept(desk: Desk) -> None:
+    put_secret(desk)
+    desk.write(TESTED)
+    loaded = desk.load_old()
+    assert loaded.desired is not None, loaded.problems
+    (web,) = loaded.desired.services
+    assert web.tester_digest is not None
+    assert desk.source.tester_secret(web.tester_digest) == SECRET
+    assert SECRET not in repr(loaded)
+    assert web.metrics.provider == "ingress"
+    assert desk.source.tester_secret("0" * 16) is None
+
+
+def test_a_changed_secret_is_another_wish_and_the_old_one_stays_known(desk: Desk) -> None:
+    put_secret(desk)
+    desk.write(TESTED)
+    before = desk.load_old().desired
+    put_secret(desk, SECRET[::-1])
+    assert not desk.load().settled
+    after = desk.load_old().desired
+    assert before is not None
+    assert after is not None
+    assert before.revision == after.revision
+    digests = [each.services[0].tester_digest or "" for each in (before, after)]
+    assert [desk.source.tester_secret(digest) for digest in digests] == [SECRET, SECRET[::-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        (None, 0, "is not there"),
+        ("", 0o600, "is empty"),
+        ("\n", 0o600, "is empty"),
+        ("short\n", 0o600, "holds 5 characters, not 16 to 256"),
+        (f"{SECRET}\n{SECRET}\n", 0o600, "holds other characters"),
+        (f"{SECRET}$x", 0o600, "holds other characters"),
+        (SECRET, 0o640, "is open to others (mode 0640); `chmod 600 secrets/tester`"),
+        (SECRET, 0o604, "is open to others (mode 0604)"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_a_problem_at_its_place(
+    desk: Desk, text: str | None, mode: int, said: str
+) -> None:
+    if text is not None:
+        put_secret(desk, text, mode)
+    desk.write(TESTED)
+    message = desk.message()
+    assert message.startswith(f"manifest.yaml:4:18: services.tester_secret: secrets/tester {said}")
+    assert "openssl rand -hex 32 > secrets/tester" in message
+    assert SECRET not in message
+    assert desk.load().desired is None
+
+
+def test_a_link_is_no_secret(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "shadow"
+    outside.write_text(SECRET)
+    outside.chmod(0o600)
+    (desk.folder / "secrets").mkdir()
+    (desk.folder / "secrets/tester").symlink_to(outside)
+    desk.write(TESTED)
+    assert "secrets/tester is a symbolic link" in desk.message()
+
+
+def test_a_secret_that_is_mended_makes_the_manifest_good_again(desk: Desk) -> None:
+    path = put_secret(desk, mode=0o644)
+    desk.write(TESTED)
+    assert desk.load_old().desired is None
+    path.chmod(0o600)
+    assert desk.load_old().desired is not None

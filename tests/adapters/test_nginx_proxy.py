@@ -62,6 +62,7 @@ class Bench:
         self.boxes = FakeBoxes()
         self.now = 1000.0
         self.answers: str | None = None
+        self.secrets: dict[str, str] = {}
         self.proxy = self.fresh()
 
     def fresh(self) -> NginxProxy:
@@ -74,6 +75,7 @@ class Bench:
             user=f"{os.geteuid()}:{os.getegid()}",
             ask=lambda _socket: self.answers,
             proc=self.proc,
+            secret=self.secrets.get,
         )
 
     def process(self, pid: int, parent: int, start: int, title: str) -> None:
@@ -385,3 +387,91 @@ def test_where_nginx_does_not_run_the_test_gets_a_container_of_its_own(bench: Be
 )
 def test_of_all_nginx_says_the_reason_is_kept(said: str, words: str) -> None:
     assert complaint(said, "X") == words
+
+
+# ── testers' secrets ───────────────────────────────────────────────────────────────────────────────────────────────
+
+DIGEST, LATER = "0" * 16, "1" * 16
+SECRET = "s3cret" * 5
+
+
+def including(*digests: str) -> str:
+    return "".join(f"include /etc/nginx/live/testers/app.{digest}.map;\n" for digest in digests)
+
+
+def files_of(bench: Bench) -> dict[str, str]:
+    """What nginx could include, each for its owner alone."""
+    found = sorted((bench.live / "testers").iterdir())
+    assert {path.stat().st_mode & 0o777 for path in found} <= {0o600}
+    return {path.name.split(".")[1]: path.read_text() for path in found}
+
+
+def in_place(bench: Bench, text: str) -> None:
+    (bench.live / "nginx.conf").write_text(text)
+
+
+def test_a_secret_is_there_before_its_configuration_is_tested_or_nginx_started(bench: Bench) -> None:
+    bench.secrets = {DIGEST: SECRET, LATER: SECRET[::-1]}
+    bench.proxy = bench.fresh()
+    assert bench.proxy.apply(PrepareProxy(("app",), including(DIGEST))) == OK
+    assert files_of(bench) == {DIGEST: f'"~^{SECRET}$" 1;\n'}
+    assert bench.proxy.apply(TryConfig(including(LATER), "sha256:1", "c1")) == OK
+    assert files_of(bench) == {DIGEST: f'"~^{SECRET}$" 1;\n', LATER: f'"~^{SECRET[::-1]}$" 1;\n'}
+
+
+def test_a_configuration_without_testers_makes_no_files(bench: Bench) -> None:
+    bench.proxy.apply(PrepareProxy(("app",), "events {}"))
+    assert not (bench.live / "testers").exists()
+
+
+def test_a_reload_forgets_the_secrets_that_nothing_includes(bench: Bench) -> None:
+    bench.secrets = {DIGEST: SECRET, LATER: SECRET[::-1]}
+    bench.proxy = bench.fresh()
+    bench.proxy.apply(PrepareProxy((), including(DIGEST, LATER)))
+    (bench.live / "testers/.app.2222222222222222.map.new").write_text("half")
+    (bench.live / "testers/.app.2222222222222222.map.new").chmod(0o600)
+    bench.nginx(101)
+    bench.proxy.apply(ReloadProxy("c1"))
+    assert {DIGEST, LATER} <= set(files_of(bench)), "without a configuration nobody knows what is needed"
+    in_place(bench, including(LATER))
+    assert bench.proxy.apply(ReloadProxy("c1")) == OK
+    assert set(files_of(bench)) == {LATER}
+
+
+@pytest.mark.parametrize("harm", ["gone", "another", "open", "a link"])
+def test_an_included_file_that_was_harmed_is_seen_and_mended(bench: Bench, harm: str) -> None:
+    bench.secrets = {DIGEST: SECRET}
+    bench.proxy = bench.fresh()
+    bench.proxy.apply(PrepareProxy((), including(DIGEST)))
+    in_place(bench, including(DIGEST))
+    assert bench.proxy.observe(NGINX, ()).has_includes
+    path = bench.live / f"testers/app.{DIGEST}.map"
+    if harm == "gone":
+        path.unlink()
+    elif harm == "another":
+        path.write_text('"~^mine$" 1;\n')
+    elif harm == "open":
+        path.chmod(0o644)
+    else:
+        path.rename(bench.live / "elsewhere")
+        path.symlink_to(bench.live / "elsewhere")
+    assert not bench.proxy.observe(NGINX, ()).has_includes
+    bench.proxy.apply(PrepareProxy((), including(DIGEST)))
+    assert bench.proxy.observe(NGINX, ()).has_includes
+    assert (files_of(bench), path.is_symlink()) == ({DIGEST: f'"~^{SECRET}$" 1;\n'}, False)
+
+
+def test_a_secret_that_is_not_at_hand_keeps_its_file_and_lets_nginx_start_without_one(bench: Bench) -> None:
+    bench.secrets = {DIGEST: SECRET}
+    bench.proxy = bench.fresh()
+    bench.proxy.apply(PrepareProxy((), including(DIGEST)))
+    in_place(bench, including(DIGEST))
+    bench.secrets.clear()
+    assert bench.proxy.apply(PrepareProxy((), including(DIGEST))) == OK
+    assert files_of(bench) == {DIGEST: f'"~^{SECRET}$" 1;\n'}
+    (bench.live / f"testers/app.{DIGEST}.map").unlink()
+    assert bench.proxy.apply(PrepareProxy((), including(DIGEST))) == OK
+    assert files_of(bench) == {DIGEST: "# The secret is not at hand: nobody is a tester.\n"}
+    assert bench.proxy.observe(NGINX, ()).has_includes
+    bench.secrets[DIGEST] = SECRET
+    assert not bench.proxy.observe(NGINX, ()).has_includes

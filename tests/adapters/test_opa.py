@@ -324,15 +324,29 @@ deny contains sprintf("no deployment with %v processors", [input.cpus]) if input
 
 def test_the_examples_of_the_guide_work(binary: str) -> None:
     guide = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
-    freeze, images = re.findall(r"^```rego\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    freeze, regressions, images = re.findall(r"^```rego\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     days: list[Json] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-    limits: dict[str, dict[str, Json]] = {**LIMITS, "anything_else": {"quiet_days": days}}
-    with engine(binary, dataclasses.replace(desired(freeze=freeze, images=images), limits=limits)) as started:
+    limits: dict[str, dict[str, Json]] = {
+        **LIMITS,
+        "anything_else": {"quiet_days": days},
+        "regressions": {"max_excess": 0.02, "min_last_step_seconds": 600},
+    }
+    state = desired(freeze=freeze, images=images, regressions=regressions)
+    with engine(binary, dataclasses.replace(state, limits=limits)) as started:
         started.wait()
         frozen = started.port.evaluate("infrastructure", ROOM, started.revision)
         rooted = dataclasses.replace(desired(), services=(Service("api", "api:1", 3000, user="root"),))
         refused = started.port.evaluate("admission", policy.question_admission(rooted, None), started.revision)
         welcome = started.port.evaluate("admission", policy.question_admission(desired(), None), started.revision)
+        slower: dict[str, Json] = {"purpose": "rollout", "chaos": "none", "evidence": {"latency": {"excess": 0.05}}}
+        back = started.port.evaluate("canary", slower, started.revision)
+        ended: dict[str, Json] = {"error_rate": 0, "p99_latency": 1, "mode": "canary"}
+        early = started.port.evaluate(
+            "canary", {**ended, "step": {"is_last": True, "elapsed_seconds": 5}}, started.revision
+        )
+    assert (back.action, early.action) == ("rollback", "hold")
+    assert back.violations[-1].message == "answers became much slower than stable's"
+    assert early.reason == "not without a look at the dashboard"
     assert frozen.reason.startswith("no deployments on a ")
     assert refused.reason == "api must not run as root"
     assert welcome.allow
@@ -360,12 +374,10 @@ def test_two_decisions_at_once_are_none(binary: str) -> None:
 
 
 def test_a_policy_that_allows_an_empty_question_is_never_ready(binary: str) -> None:
-    text = policy.bundle(desired())["canary.rego"]
-    with changed(
-        binary, "canary.rego", text[: text.index("violations :=")] + "violations := []\n\naction := {}\n"
-    ) as started:
+    text = policy.bundle(desired())["infrastructure.rego"]
+    with changed(binary, "infrastructure.rego", text[: text.index("violations :=")] + "violations := []\n") as started:
         detail = started.port.ready(started.revision)
-    assert detail == (False, "policy canary allows an empty question: it would allow anything")
+    assert detail == (False, "policy infrastructure allows an empty question: it would allow anything")
 
 
 def test_a_domain_without_a_policy_is_never_ready(binary: str) -> None:

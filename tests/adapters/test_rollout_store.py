@@ -17,9 +17,21 @@ from reconciler.adapters.state_dir import StateDir
 from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import DesiredState, HealthCheck, Mode, Mount, Resources, Step
 from reconciler.core.errors import StateError
-from reconciler.core.rollout import Rollout, ServiceRollout
+from reconciler.core.evidence import Evidence, begin, limits_of, measure, summarise
+from reconciler.core.readings import Counted, Reading, Unread
+from reconciler.core.rollout import (
+    Asked,
+    Course,
+    Group,
+    Member,
+    Paused,
+    Phase,
+    Release,
+    Rollout,
+    ServiceRollout,
+)
 from reconciler.formats import manifest
-from tests.builders import IMAGES, desired, kept, release, rollout, service, state
+from tests.builders import IMAGES, STEPS, canary, desired, group, kept, release, rollout, service, state
 
 UNHURRIED = settings(deadline=None, max_examples=50)
 
@@ -38,7 +50,23 @@ def there_and_back(value: object) -> object:
     return rollout_store._CONVERTER.structure(json.loads(text), type(value))
 
 
-STATES = st.builds(ServiceRollout, since=st.floats(allow_nan=False, allow_infinity=False))
+MOMENTS = st.floats(allow_nan=False, allow_infinity=False)
+STATES = st.builds(
+    ServiceRollout,
+    stable=st.none() | st.builds(Group),
+    candidate=st.none() | st.builds(Group),
+    course=st.builds(Course, steps=st.lists(st.builds(Step, duration_s=MOMENTS), max_size=3).map(tuple)),
+    since=MOMENTS,
+    seen=MOMENTS,
+    step_s=MOMENTS,
+    waited_s=MOMENTS,
+    unknown_since=st.none() | MOMENTS,
+    sick_since=st.none() | MOMENTS,
+    paused=st.none() | st.builds(Paused, until=st.none() | MOMENTS),
+    asked=st.none() | st.builds(Asked),
+    dismissed=st.none() | st.builds(Release),
+    blue=st.lists(st.builds(Member), max_size=2).map(tuple),
+)
 
 
 @UNHURRIED
@@ -51,6 +79,87 @@ def test_every_rollout_comes_back_as_it_was(made: Rollout) -> None:
 @given(STATES)
 def test_every_state_of_a_service_comes_back_as_it_was(made: ServiceRollout) -> None:
     assert there_and_back(made) == made
+
+
+def test_a_state_with_everything_in_it_comes_back_as_it_was() -> None:
+    full = state(
+        Phase.RENEWING,
+        candidate=canary(service(image="demo:2")),
+        fresh=group(service(image="demo:2")),
+        kept=group(),
+        course=Course(steps=STEPS, is_adopted=True),
+        paused=Paused("ann", "lunch", 9.5),
+        asked=Asked("retry", "ann", "again"),
+        dismissed=Release(release().revision, Mode.CANARY),
+        quarantined=("a", "b"),
+        is_suspended_by_verdict=True,
+    )
+    assert there_and_back(full) == full
+
+
+# ---------------------------------------------------------------- evidence
+
+LIMITS = limits_of({})
+
+
+def gathered(seconds: int = 90) -> Evidence:
+    """Evidence of a minute and a half with errors, read from two containers and a proxy that counts too."""
+    evidence = begin("canary/x/1/y", 1000.0)
+    for second in range(0, seconds, 5):
+        evidence = observed_at(evidence, second)
+    return evidence
+
+
+def observed_at(evidence: Evidence, second: int) -> Evidence:
+    now = 1000.0 + second
+
+    def counted(rate: int, failed: int) -> Counted:
+        total = rate * second
+        buckets = ((0.1, total // 2), (0.5, total - failed), (float("inf"), total))
+        reading = Reading(now, 1000.0, {"/": total, "/a": second}, {"/": failed}, buckets, float(second), "", "none")
+        return Counted(reading, reading if second % 10 else Unread("timed out"))
+
+    return measure(
+        evidence,
+        {"c": counted(3, second // 10)},
+        {"s": counted(60, second // 20)},
+        LIMITS,
+        provider="auto",
+        now=now,
+        horizon_s=600.0,
+        share=0.05,
+    )
+
+
+def test_evidence_comes_back_as_it_was_and_goes_on_as_if_nothing_had_happened(folder: StateDir) -> None:
+    made = gathered()
+    assert made.measured_s > 0
+    RolloutFiles(folder).save_evidence({"app": made})
+    (back,) = RolloutFiles(folder).evidence().values()
+    assert back == made
+    assert observed_at(back, 95) == observed_at(made, 95)
+    assert summarise(back, LIMITS, 1090.0) == summarise(made, LIMITS, 1090.0)
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 30])
+def test_evidence_of_next_to_nothing_comes_back_too(folder: StateDir, seconds: int) -> None:
+    made = {"app": gathered(seconds), "web": begin("stable/z", 5.0)}
+    RolloutFiles(folder).save_evidence(made)
+    assert dict(RolloutFiles(folder).evidence()) == made
+
+
+def test_no_evidence_is_none(folder: StateDir) -> None:
+    assert RolloutFiles(folder).evidence() == {}
+
+
+def test_evidence_that_cannot_be_read_does_not_take_the_rollout_along(folder: StateDir) -> None:
+    store = RolloutFiles(folder)
+    store.save(rollout())
+    store.save_evidence({"app": gathered()})
+    path = folder.path / rollout_store.EVIDENCE
+    path.write_bytes(path.read_bytes()[:-40])
+    again = RolloutFiles(folder)
+    assert (again.evidence(), again.load()) == ({}, rollout())
 
 
 FULL = service(
@@ -132,7 +241,7 @@ def test_revisions_that_nobody_can_go_back_to_are_forgotten(folder: StateDir) ->
 @pytest.mark.parametrize("damage", ["cut", "newer format", "wrong shape", "not json"])
 def test_a_file_that_is_damaged_or_newer_counts_as_absent(folder: StateDir, name: str, damage: str) -> None:
     store = RolloutFiles(folder)
-    store.save(rollout(state(candidate=release())))
+    store.save(rollout(state(candidate=group())))
     store.admit(desired())
     store.keep(kept(service()))
     path = folder.path / name

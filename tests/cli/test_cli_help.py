@@ -57,7 +57,7 @@ def test_help_names_the_first_steps_in_their_order(run: Run) -> None:
     page = run("--help").out
     places = [
         page.index(f"\n  {verb} ")
-        for verb in ("init", "validate", "deploy", "status", "promote", "history", "teardown")
+        for verb in ("init", "validate", "deploy", "status", "promote", "history", "audit", "teardown")
     ]
     assert places == sorted(places)
 
@@ -83,7 +83,18 @@ def test_version(run: Run, words: tuple[str, ...]) -> None:
         (["status", "--onec=1"], "Did you mean '--once'?"),
         (["deploy", "--allow"], "does not know '--allow'"),
         (["status", "surplus"], "does not know 'surplus'"),
-        (["promote"], "MODE"),
+        (["promote", "--force"], "--force needs --reason"),
+        (["retry"], "retry needs --reason"),
+        (["retry", "--reason", "  "], "a reason is some words"),
+        (["pause", "--for", "soon"], "no length of time: 90s, 10m"),
+        (["pause", "--for", "0h"], "no length of time"),
+        (["chaos"], "WHAT"),
+        (["chaos", "slow"], "chaos slow needs --duration. Like this: `chaos slow --duration 3`"),
+        (["chaos", "slow", "--duration", "3", "--rate", "1"], "chaos slow does not take --rate"),
+        (["chaos", "recover", "--duration", "3"], "does not take --duration"),
+        (["chaos", "error", "--rate", "0"], "no share above 0 and at most 1"),
+        (["chaos", "error", "--rate", "101%"], "no share above 0 and at most 1"),
+        (["audit", "--since", "later"], "is no time"),
         (["promote", "beta"], "choose from"),
         (["deploy", "--timeout", "soon"], "not a number of seconds"),
         (["deploy", "--timeout", "0"], "above 0"),

@@ -52,9 +52,27 @@ def _cycle(number: int, **changes: Any) -> dict[str, Any]:
 
 def test_a_cycle_in_one_line() -> None:
     assert record_line(CYCLE, PLAIN) == (
-        "2026-05-06 12:00:00  cycle 812  operator (promote) by alice (uid 1000): fix  app: start  "
+        "2026-05-06 12:00:00  cycle 812  operator (promote) by alice (uid 1000): fix  app: rollout started  "
         "create app-1; start app-2 [failed: port taken]"
     )
+
+
+def test_words_and_moves_say_who_and_why() -> None:
+    word = {"word": "promote", "service": "app", "actor": "alice (uid 1000)", "reason": "it is time", "detail": ""}
+    moved = {"service": "app", "move": "advance", "reason": "one step further on evidence"}
+    record = _cycle(1, trigger={"kind": "interval"}, decisions=[moved], actions=[], words=[{**word, "outcome": "done"}])
+    assert record_line(record, PLAIN) == (
+        "2026-05-06 12:01:00  cycle 1  interval  alice (uid 1000): promote app: it is time  "
+        "app: canary advanced: one step further on evidence"
+    )
+    denied = _cycle(1, words=[{**word, "outcome": "denied: P99 latency exceeds 500ms"}, {"word": "lookagain"}, 3])
+    assert "it is time [denied: P99 latency exceeds 500ms]  app" in record_line(denied, PLAIN)
+
+
+def test_a_canary_that_waits_for_evidence_is_held_and_not_denied() -> None:
+    verdict = {"domain": "canary", "allow": False, "known": True, "action": "hold", "reason": "12 of 20 requests"}
+    record = _cycle(1, policy="FAIL", verdicts=[{**verdict, "violations": []}], decisions=[], actions=[])
+    assert "canary: holds: 12 of 20 requests" in record_line(record, PLAIN)
 
 
 def test_a_denial_and_errors_are_in_it() -> None:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_samples import PROGRAM, container, service
+from cli_samples import PROGRAM, container, evidence, rollout, service, status_of_a_rollout
 
 from reconciler.cli.status_view import status_lines
 from reconciler.cli.terminal import Paint, width
+from reconciler.cli.why_view import why_lines
 from reconciler.operations import Request
 
 NOW = 1778068920.0  # 2026-05-06T12:02:00Z
@@ -171,6 +172,157 @@ def test_tables_fit_the_terminal_or_show_the_least_they_can(status: Any, cells: 
         width(line) for line in lines(status, cells) if line.startswith(("SERVICE", "app", "CONTAINER", "demo-"))
     )
     assert widest <= max(cells, 50)
+
+
+# --- a rollout ---------------------------------------------------------------------------------------------------
+
+
+def under_way(**changes: Any) -> dict[str, Any]:
+    value = status_of_a_rollout()
+    value["services"][0]["rollout"] |= changes
+    return value
+
+
+def why(value: Any) -> str:
+    return "\n".join(why_lines(value["services"][0], NOW, PLAIN))
+
+
+@pytest.mark.parametrize(("name", "cells", "rows"), [("", None, None), ("-80x24", 80, 22), ("-120x40", 120, 38)])
+def test_a_rollout_under_way(name: str, cells: int | None, rows: int | None) -> None:
+    shown = status_lines(status_of_a_rollout(), NOW, PLAIN, cells, rows)
+    assert "\n".join(shown) + "\n" == (GOLDEN / f"status-rollout{name}.txt").read_text()
+    assert max(width(line) for line in shown) <= (cells or 120)
+    assert len(shown) <= (rows or 100)
+
+
+def test_why_it_is_where_it_is() -> None:
+    assert why(status_of_a_rollout()) + "\n" == (GOLDEN / "why-rollout.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (["max_p99_latency_ms"], "FAIL (latency too high)"),
+        (["max_error_rate"], "FAIL (error rate too high)"),
+        (["max_error_rate", "max_p99_latency_ms"], "FAIL (latency too high, error rate too high)"),
+        (["max_error_rate", "user"], "FAIL (what policy said)"),
+        ([], "FAIL (what policy said)"),
+    ],
+)
+def test_a_broken_limit_is_said_in_the_guides_words(ids: list[str], words: str) -> None:
+    value = status_of_a_rollout()
+    violations = [{"id": name} for name in ids]
+    value["policy"]["canary"] = {"status": "FAIL", "reason": "what policy said", "violations": violations}
+    assert f"- Canary Safety: {words}" in lines(value)
+
+
+def test_what_policy_allows_needs_no_reason_and_what_is_unknown_does(status: Any) -> None:
+    status["policy"] = {
+        "infrastructure": {"status": "PASS", "reason": "all is well"},
+        "canary": {"status": "UNKNOWN", "reason": "OPA is down", "violations": []},
+    }
+    text = "\n".join(lines(status))
+    assert "- Infrastructure: PASS\n- Canary Safety: UNKNOWN (OPA is down)\n" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"phase": "watching", "weight": 0}, "promoted, and watched, for 34s"),
+        ({"phase": "rolling_back", "weight": 0}, "rolling back"),
+        ({"phase": "of_tomorrow"}, "of tomorrow"),
+        ({"held": True}, "kept beside stable by `mode: canary`"),
+        ({"chaos": "slow"}, "chaos: slow"),
+        ({"paused": {"actor": "bob", "reason": "lunch", "until": NOW + 600}}, "by bob, for another 10m: lunch"),
+        ({"paused": {"actor": "", "reason": "", "until": None}}, "by an operator, until `resume`"),
+        ({"window": {"why_unknown": "no requests in the last 30 s"}}, "no requests in the last 30 s"),
+        ({"canary": {**rollout()["stable"]}}, "9b1c22d0e4f3 (1.0.0) (a canary of the same revision)"),
+    ],
+)
+def test_what_is_special_about_a_rollout_is_said(changes: dict[str, Any], words: str) -> None:
+    assert words in "\n".join(lines(under_way(**changes)))
+
+
+def test_a_rollout_of_which_little_is_known_is_shown_all_the_same() -> None:
+    for gone in ({}, {"evidence": None, "window": None}, dict.fromkeys(rollout())):
+        value = under_way(**gone)
+        assert any(line.startswith("app  ") for line in lines(value, 80))
+        assert why(value)
+    assert why({"services": [{"name": "app", "rollout": {"phase": "starting"}}]})
+
+
+def test_what_starts_is_shown_without_numbers_that_nobody_has() -> None:
+    unasked = {"status": "UNKNOWN", "action": "", "reason": "policy was not asked", "violations": []}
+    nothing = {"evidence": None, "window": {"requests": None, "why_unknown": "nothing was measured yet"}}
+    value = under_way(phase="starting", stable=None, weight=0, policy=unasked, next="soon", **nothing)
+    first = lines(value).index("app  51d0aa7c51d0 (1.1.0)")
+    assert lines(value)[first + 1 : first + 5] == [
+        "  starting for the first time, for 34s",
+        "            READY",
+        "  canary    1/1",
+        "  next      soon",
+    ]
+    assert "Errors" not in why(value)
+    assert "Policy" not in why(value)
+    later = "\n".join(lines(under_way(phase="starting", weight=0, policy=unasked, next="soon", **nothing)))
+    assert "  starting the canary, for 34s\n" in later
+    assert "░  0% to the canary\n" in later
+
+
+def test_the_strength_of_evidence_is_said_in_words() -> None:
+    value = under_way(evidence=evidence())
+    errors = value["services"][0]["rollout"]["evidence"]["errors"]
+    errors |= {"e_below_limit": 51.2, "e_above_limit": 0.1, "e_worse": 1.0}
+    assert "51:1 that the error rate is under 1.5%, a promotion needs 20:1" in why(value)
+    assert "a roll back needs" not in why(value)
+    errors |= {"e_below_limit": 0.2, "e_above_limit": 3e9}
+    assert "none yet that the error rate is under 1.5%" in why(value)
+    assert "over 1,000,000:1 that it is over 1%, a roll back needs 80:1" in why(value)
+
+
+def test_the_limits_of_the_answer_are_the_ones_that_are_shown() -> None:
+    limits = {"max_error_rate": 0.02, "max_p99_latency_ms": 300, "margin": 1.0, "beta": 0.01, "alpha": "odd"}
+    text = why(under_way(limits=limits))
+    assert "that the error rate is under 4%, a promotion needs 100:1" in text
+    assert "P99 620ms, limit 300ms" in text
+
+
+def test_why_at_rest_says_why_it_stays_there() -> None:
+    at_rest = service(reason="51d0aa7c was rolled back: P99 latency exceeds 500ms", quarantined=["51d0aa7c51d0aa"])
+    text = "\n".join(why_lines(at_rest, NOW, PLAIN, "reconcilerctl"))
+    assert text == (
+        "app is at rest for 7m: 9b1c22d0e4f3 (1.0.0), swift-deploy-1-node:latest, 1 of 1 ready.\n"
+        "Why it stays there: 51d0aa7c was rolled back: P99 latency exceeds 500ms\n"
+        "\n"
+        "Given up, not tried again: 51d0aa7c51d0\n"
+        "`reconcilerctl retry --reason TEXT` lets it run once more."
+    )
+    assert "The manifest asks for nothing else." in "\n".join(why_lines(service(), NOW, PLAIN))
+    assert "app is not deployed." in "\n".join(why_lines(service(phase="absent"), NOW, PLAIN))
+
+
+def test_nothing_hostile_in_a_rollout_reaches_the_terminal() -> None:
+    poisoned = _poisoned(status_of_a_rollout())
+    poisoned["services"][0]["rollout"]["phase"] = "analyzing"
+    for shown in (lines(poisoned), lines(poisoned, 80), why(poisoned).split("\n")):
+        assert all(line.isprintable() for line in shown)
+
+
+def test_two_rollouts_are_two_blocks() -> None:
+    value = status_of_a_rollout()
+    value["services"].append(service(name="web", rollout=rollout()))
+    assert sum(line.startswith(("app  9b1c", "web  9b1c")) for line in lines(value)) == 2
+
+
+def test_why_asks_and_prints(run: Any, daemon: Any, operations: Any) -> None:
+    value = status_of_a_rollout()["services"][0]
+    operations.answers["why"] = [{**END, "value": value}]
+    result = run("why")
+    assert (result.code, result.err) == (0, "")
+    assert "Next: stays here" in result.out
+    assert json.loads(run("why", "-o", "json").out) == value
+    operations.answers["why"] = [{**END, "exit": 1, "text": "there is no service 'x'"}]
+    assert run("why", "x").err == "there is no service 'x'\n"
 
 
 # --- once --------------------------------------------------------------------------------------------------------

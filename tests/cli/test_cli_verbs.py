@@ -30,6 +30,7 @@ Services starting...
 Health check passed
 Deployment successful
 """
+PROMOTE = {"mode": "stable", "service": None, "reason": None, "force": False}
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202egnp\x08\r"
 
 
@@ -103,9 +104,21 @@ def test_deploy_as_json_is_its_events(run: Run, daemon: Any, operations: Any) ->
 @pytest.mark.parametrize(
     ("words", "verb", "args"),
     [
-        (["promote", "canary"], "promote", {"mode": "canary", "service": None}),
-        (["promote", "stable", "web"], "promote", {"mode": "stable", "service": "web"}),
-        (["promote", "stable", "../../etc"], "promote", {"mode": "stable", "service": "../../etc"}),
+        (["promote", "canary"], "promote", {**PROMOTE, "mode": "canary"}),
+        (["promote"], "promote", PROMOTE),
+        (["promote", "stable", "web"], "promote", {**PROMOTE, "service": "web"}),
+        (["promote", "stable", "../../etc"], "promote", {**PROMOTE, "service": "../../etc"}),
+        (["promote", "--force", "--reason", " see  #12 "], "promote", {**PROMOTE, "reason": "see #12", "force": True}),
+        (["rollback"], "rollback", {"service": None, "reason": None}),
+        (["rollback", "web", "--reason", "sick"], "rollback", {"service": "web", "reason": "sick"}),
+        (["pause"], "pause", {"service": None, "reason": None, "for_s": None}),
+        (["pause", "web", "--for", "2h"], "pause", {"service": "web", "reason": None, "for_s": 7200.0}),
+        (["resume", "web"], "resume", {"service": "web"}),
+        (["retry", "--reason", "fixed"], "retry", {"service": None, "reason": "fixed"}),
+        (["chaos", "slow", "--duration", "3"], "chaos", {"what": "slow", "service": None, "duration": 3.0}),
+        (["chaos", "error", "web", "--rate", "50%"], "chaos", {"what": "error", "service": "web", "rate": 0.5}),
+        (["chaos", "recover"], "chaos", {"what": "recover", "service": None}),
+        (["why", "web"], "why", {"service": "web"}),
         (["teardown"], "teardown", {"volumes": False, "clean": False}),
         (["teardown", "--clean", "--volumes"], "teardown", {"volumes": True, "clean": True}),
         (["validate"], "validate", {"manifest_only": False}),

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 
-from reconciler.core.desired import Mode
-from reconciler.core.observed import Health, ObservedNetwork, ObservedProxy, PolicyHealth, Slot, Status
-from reconciler.core.plan import CreateContainer, RemoveContainer, SetTraffic, StopContainer, WaitProxy
+import pytest
+
+from reconciler.core.desired import RolloutSpec, Strategy
+from reconciler.core.observed import (
+    Health,
+    ObservedContainer,
+    ObservedNetwork,
+    ObservedProxy,
+    ObservedState,
+    PolicyHealth,
+    Slot,
+    Status,
+)
+from reconciler.core.plan import (
+    CreateContainer,
+    Plan,
+    PrepareProxy,
+    RemoveContainer,
+    SetTraffic,
+    StartContainer,
+    StopContainer,
+    WaitProxy,
+)
 from reconciler.core.planner import PROXY_CONFIG, make_plan
-from reconciler.core.rollout import Phase, Rollout
+from reconciler.core.rollout import Course, Phase, Rollout, ServiceRollout
 from tests.builders import (
+    CONFIG,
     CONFIG_HASH,
     NETWORK,
     POLICY_REVISION,
+    STEPS,
+    canary,
     container,
     desired,
+    group,
     kept,
     nginx,
     observed,
@@ -30,6 +54,25 @@ from tests.builders import (
 
 V2 = service(image="demo:2")
 REV1, REV2 = release().revision[:8], release(V2).revision[:8]
+TRIED, FRESH = canary(V2), group(V2)
+OLD, CANARY, NEW = container(), container(TRIED, restart_policy="no"), container(FRESH)
+PARKED = dataclasses.replace(OLD, status=Status.EXITED, exit_code=0, health=Health.UNKNOWN)
+
+
+def host(*containers: ObservedContainer, weight: int = 0, **proxy: object) -> ObservedState:
+    """nginx and OPA run, and `weight` % go to the slot that is not the default one."""
+    seen = ObservedProxy(CONFIG_HASH, weights={"app": weight}, **proxy)  # type: ignore[arg-type]
+    return observed(*containers, nginx(), opa(), proxy=seen)
+
+
+def planned(of: ServiceRollout, seen: ObservedState, wanted=V2, **wishes: object) -> Plan:
+    """The plan where both revisions can be started."""
+    made = targets(desired(wanted), stored=(kept(service()), kept(V2)))
+    return make_plan(wish(desired(wanted), made, **wishes), seen, rollout(of))
+
+
+def touched(plan: Plan, kind: type) -> list[str]:
+    return [step.target for step in plan.steps if isinstance(step.action, kind)]
 
 
 def test_a_converged_host_gets_an_empty_plan() -> None:
@@ -52,7 +95,7 @@ def test_a_missing_image_is_pulled_and_what_failed_is_said() -> None:
 
 
 def test_a_first_release_is_created_beside_nginx_and_nothing_is_stopped() -> None:
-    starting = state(Phase.STARTING, stable=None, candidate=release(), blue=())
+    starting = state(Phase.STARTING, stable=None, candidate=group(), blue=())
     seen = observed(opa(), networks=(), volumes=frozenset(), proxy=ObservedProxy(), files={})
     wanted = dataclasses.replace(wish(), files={PROXY_CONFIG: "x"})
     text = plan_text(seen, rollout(starting, subnet="10.9.0.0/22", ip_range="10.9.3.0/24"), wanted)
@@ -75,7 +118,7 @@ def test_a_first_release_is_created_beside_nginx_and_nothing_is_stopped() -> Non
 
 
 def test_a_candidate_starts_in_the_other_slot_at_an_address_of_ours() -> None:
-    starting = state(Phase.STARTING, candidate=release(V2))
+    starting = state(Phase.STARTING, candidate=TRIED)
     plan = make_plan(wish(desired(V2)), observed(container(), nginx(), opa()), rollout(starting))
     (create,) = [step.action for step in plan.steps if isinstance(step.action, CreateContainer)]
     assert create.name == f"demo-app-green-{REV2}-0-g2"
@@ -89,63 +132,48 @@ def test_a_candidate_starts_in_the_other_slot_at_an_address_of_ours() -> None:
 
 
 def test_traffic_moves_only_after_nginx_runs_the_new_configuration() -> None:
-    promoting = state(Phase.PROMOTING, candidate=release(V2))
-    seen = observed(container(), container(release(V2), Slot.GREEN), nginx(), opa())
-    wanted = wish(desired(V2), files={PROXY_CONFIG: "both slots"})
-    plan = make_plan(wanted, seen, rollout(promoting))
+    promoting = state(Phase.PROMOTING, candidate=TRIED, reason="policy says so")
+    seen = host(OLD, dataclasses.replace(CANARY, restart_policy=""))
+    plan = planned(promoting, seen, files={PROXY_CONFIG: "both slots"})
     assert str(plan) == (
         f"test {PROXY_CONFIG}: changed\n"
         f"write {PROXY_CONFIG}: not as rendered\n"
         "reload nginx: its configuration changed\n"
         "wait for nginx: reloading\n"
-        "set traffic app → 100 %: the new release is ready\n"
+        "set traffic app → 100 %: policy says so\n"
     )
     move = next(step for step in plan.steps if isinstance(step.action, SetTraffic))
     wait = next(i for i, step in enumerate(plan.steps) if isinstance(step.action, WaitProxy))
     assert move.after == (wait,)
 
 
-def test_the_old_release_is_stopped_only_after_no_worker_knows_it() -> None:
-    draining = state(Phase.DRAINING, serving=Slot.GREEN, stable=release(V2), leaving=release())
-    seen = observed(
-        container(),
-        container(release(V2), Slot.GREEN),
-        nginx(),
-        opa(),
-        proxy=ObservedProxy(CONFIG_HASH, retiring=1, retiring_for_s=0.4, weights={"app": 100}),
-    )
-    plan = make_plan(wish(desired(V2)), seen, rollout(draining))
-    old = container().name
+def settling(**proxy: object) -> tuple[ServiceRollout, ObservedState]:
+    """New stable containers serve; the canary's are to go, the old ones stand by."""
+    of = state(Phase.SETTLING, stable=FRESH, kept=group())
+    return of, host(PARKED, NEW, CANARY, **proxy)  # type: ignore[arg-type]
+
+
+def test_what_served_is_stopped_only_after_no_worker_knows_it() -> None:
+    of, seen = settling(retiring=1, retiring_for_s=0.4, weight=100)
+    plan = planned(of, seen)
     assert str(plan) == (
         "wait for nginx: 1 old workers still serve\n"
         "set traffic app → 0 %: the default slot serves\n"
-        f"stop {old}: not wanted any more\n"
-        f"remove {old}: not wanted any more\n"
+        f"stop {CANARY.name}: not wanted any more\n"
+        f"remove {CANARY.name}: not wanted any more\n"
     )
     assert [step.after for step in plan.steps] == [(), (0,), (0, 1), (2,)]
 
 
 def test_a_drain_that_reached_its_limit_does_not_wait_for_ever() -> None:
-    draining = state(Phase.DRAINING, serving=Slot.GREEN, stable=release(V2), leaving=release())
-    seen = observed(
-        container(),
-        container(release(V2), Slot.GREEN),
-        nginx(),
-        opa(),
-        proxy=ObservedProxy(CONFIG_HASH, retiring=1, retiring_for_s=31.0, weights={"app": 0}),
-    )
-    text = plan_text(seen, rollout(draining), wish(desired(V2)))
-    assert text.startswith("stop ")
+    of, seen = settling(retiring=1, retiring_for_s=31.0)
+    assert str(planned(of, seen)).startswith("stop ")
 
 
-def test_long_lived_connections_at_rest_are_nobodys_business() -> None:
-    seen = observed(
-        container(),
-        nginx(),
-        opa(),
-        proxy=ObservedProxy(CONFIG_HASH, retiring=2, retiring_for_s=9.0, weights={"app": 0}),
-    )
-    assert plan_text(seen) == ""
+def test_long_lived_connections_at_rest_are_nobodys_business_once_the_drain_is_over() -> None:
+    assert str(planned(state(), host(OLD, retiring=2, retiring_for_s=31.0), service())) == ""
+    text = str(planned(state(), host(OLD, retiring=2, retiring_for_s=9.0), service()))
+    assert text in ("", "wait for nginx: 2 old workers still serve\n")
 
 
 def test_a_killed_container_is_started_again() -> None:
@@ -245,25 +273,35 @@ def test_fewer_replicas_go_after_nginx_forgot_them() -> None:
 
 
 def test_a_stable_release_that_left_the_manifest_is_still_healed() -> None:
-    starting = state(Phase.STARTING, candidate=release(V2))
+    starting = state(Phase.STARTING, candidate=TRIED)
     made = targets(desired(V2), stored=(kept(service()),))
     text = plan_text(observed(nginx(), opa()), rollout(starting), wish(desired(V2), made))
     assert f"create demo-app-blue-{REV1}-0-g1: missing" in text
 
 
 def test_what_cannot_be_started_again_is_said() -> None:
-    starting = state(Phase.STARTING, candidate=release(V2))
+    starting = state(Phase.STARTING, candidate=TRIED)
     plan = make_plan(wish(desired(V2)), observed(nginx(), opa()), rollout(starting))
     assert "cannot be started again" in plan.notes[0]
 
 
-def test_a_change_of_mode_is_a_new_release() -> None:
-    canary = service(mode=Mode.CANARY)
-    starting = state(Phase.STARTING, candidate=release(canary, Mode.CANARY))
-    plan = make_plan(wish(desired(canary)), observed(container(), nginx(), opa()), rollout(starting))
+def test_a_canary_is_told_that_it_is_one_and_is_not_restarted_by_docker() -> None:
+    plan = planned(state(Phase.STARTING, candidate=TRIED), host(OLD))
     (create,) = [step.action for step in plan.steps if isinstance(step.action, CreateContainer)]
     assert dict(create.spec.environment)["MODE"] == "canary"
     assert dict(create.labels)["io.swiftdeploy.mode"] == "canary"
+    assert create.spec.restart_policy == "no"
+
+
+def test_stable_containers_are_told_that_they_are_and_are_restarted_by_docker() -> None:
+    for of, seen in (
+        (state(), host()),
+        (state(Phase.RENEWING, candidate=TRIED, fresh=FRESH), host(CANARY, PARKED, weight=100)),
+    ):
+        plan = planned(of, seen)
+        (create,) = [step.action for step in plan.steps if isinstance(step.action, CreateContainer)]
+        assert dict(create.spec.environment)["MODE"] == "stable"
+        assert create.spec.restart_policy == "unless-stopped"
 
 
 def test_a_teardown_stops_nginx_first_and_spares_data_volumes() -> None:
@@ -308,3 +346,313 @@ def test_nginx_that_lost_sight_of_its_files_is_restarted_with_a_word_only() -> N
         "start nginx: its folder was replaced",
         "wait for nginx: starting",
     ]
+
+
+def test_a_file_that_nginx_includes_is_mended_and_loaded() -> None:
+    harmed = ObservedProxy(CONFIG_HASH, weights={"app": 0}, has_includes=False)
+    plan = make_plan(wish(), observed(container(), nginx(), opa(), proxy=harmed), rollout())
+    assert str(plan) == (
+        "prepare nginx: a file that it includes is not as it should be\n"
+        "reload nginx: a file that it includes was mended\n"
+        "wait for nginx: reloading\n"
+    )
+    assert [step.after for step in plan.steps] == [(), (0,), (1,)]
+    assert plan.steps[0].action == PrepareProxy(("app",), CONFIG)
+
+
+def test_nginx_gets_what_its_configuration_includes_before_it_starts() -> None:
+    stopped = dataclasses.replace(nginx(), status=Status.EXITED)
+    plan = make_plan(wish(), observed(container(), stopped, opa(), proxy=ObservedProxy(weights={"app": 0})), rollout())
+    assert PrepareProxy(("app",), CONFIG) in [step.action for step in plan.steps]
+
+
+# ---------------------------------------------------------------- what each phase wants
+
+
+ADOPTED = Course(steps=STEPS, is_adopted=True)
+RUNNING_AND_KEPT = [
+    (state(Phase.STARTING, candidate=TRIED), [OLD, CANARY], 0),
+    (state(Phase.ANALYZING, candidate=TRIED), [OLD, CANARY], 5),
+    (state(Phase.SUSPENDED, candidate=TRIED), [OLD, CANARY], 0),
+    (state(Phase.PROMOTING, candidate=TRIED), [OLD, dataclasses.replace(CANARY, restart_policy="unless-stopped")], 100),
+    (state(Phase.PARKING, candidate=TRIED), [PARKED, CANARY], 100),
+    (state(Phase.RENEWING, candidate=TRIED, fresh=FRESH), [PARKED, CANARY, NEW], 100),
+    (state(Phase.HALTED, candidate=TRIED, fresh=FRESH), [PARKED, CANARY], 100),
+    (state(Phase.SWITCHING, candidate=TRIED, fresh=FRESH), [PARKED, CANARY, NEW], 0),
+    (state(Phase.SETTLING, stable=FRESH, kept=group()), [PARKED, NEW], 0),
+    (state(Phase.WATCHING, stable=FRESH, kept=group()), [PARKED, NEW], 0),
+    (state(Phase.TURNING, stable=TRIED, kept=group(), serving=Slot.GREEN, course=ADOPTED), [OLD, CANARY], 0),
+    (state(Phase.PARKING, stable=TRIED, kept=group(), serving=Slot.GREEN, course=ADOPTED), [PARKED, CANARY], 0),
+    (state(Phase.RETURNING, candidate=TRIED), [OLD, CANARY], 100),
+    (state(Phase.RETURNING, stable=FRESH, kept=group()), [OLD, NEW], 0),
+    (state(Phase.RESTORING, candidate=TRIED), [OLD, CANARY], 0),
+    (state(Phase.RESTORING, stable=FRESH, kept=group()), [OLD, NEW], 100),
+    (state(Phase.ROLLING_BACK), [OLD], 0),
+    (state(), [OLD], 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("of", "containers", "weight"), RUNNING_AND_KEPT, ids=lambda value: getattr(value, "phase", "")
+)
+def test_a_phase_that_has_what_it_wants_leaves_it_alone(
+    of: ServiceRollout, containers: list[ObservedContainer], weight: int
+) -> None:
+    carrying = [dataclasses.replace(c, restart_policy="") for c in containers]
+    assert str(planned(of, host(*carrying, weight=weight))) == ""
+
+
+@pytest.mark.parametrize(
+    ("of", "containers", "weight"), RUNNING_AND_KEPT, ids=lambda value: getattr(value, "phase", "")
+)
+def test_whoever_serves_is_healed_in_every_phase(
+    of: ServiceRollout, containers: list[ObservedContainer], weight: int
+) -> None:
+    for dead in (c for c in containers if (c.is_running and c is not OLD) or (c is OLD and of.kept is None)):
+        gone = dataclasses.replace(dead, status=Status.EXITED, exit_code=137, health=Health.UNKNOWN)
+        plan = planned(of, host(*(gone if c is dead else c for c in containers), weight=weight))
+        assert touched(plan, StartContainer) == [dead.name]
+        assert touched(plan, RemoveContainer) == []
+
+
+@pytest.mark.parametrize(
+    ("of", "containers", "weight"),
+    [case for case in RUNNING_AND_KEPT if PARKED in case[1]],
+    ids=lambda value: getattr(value, "phase", ""),
+)
+def test_what_is_kept_is_neither_started_nor_removed_nor_missed(
+    of: ServiceRollout, containers: list[ObservedContainer], weight: int
+) -> None:
+    for seen in (containers, [c for c in containers if c is not PARKED]):
+        plan = planned(of, host(*seen, weight=weight))
+        assert not [s for s in plan.steps if isinstance(s.action, CreateContainer | StartContainer | RemoveContainer)]
+
+
+@pytest.mark.parametrize(
+    ("of", "there"),
+    [
+        (state(Phase.PARKING, candidate=TRIED), CANARY),
+        (state(Phase.PARKING, stable=TRIED, kept=group(), serving=Slot.GREEN, course=ADOPTED), CANARY),
+        (state(Phase.SETTLING, stable=FRESH, kept=group()), NEW),
+        (state(Phase.WATCHING, stable=FRESH, kept=group()), NEW),
+    ],
+)
+def test_what_is_kept_is_stopped_once_nginx_has_forgotten_it(of: ServiceRollout, there: ObservedContainer) -> None:
+    weight = of.weight_pct
+    there = dataclasses.replace(there, restart_policy="")
+    draining = planned(of, host(OLD, there, weight=weight, retiring=2, retiring_for_s=1.0))
+    if of.phase is Phase.WATCHING:
+        assert str(draining) == f"stop {OLD.name}: kept for a roll back\n", "nothing drains any more"
+    else:
+        assert str(draining) == f"wait for nginx: 2 old workers still serve\nstop {OLD.name}: kept for a roll back\n"
+        assert draining.steps[1].after == (0,)
+    drained = planned(of, host(OLD, there, weight=weight))
+    assert str(drained) == f"stop {OLD.name}: kept for a roll back\n"
+
+
+def test_kept_containers_go_when_the_watch_is_over() -> None:
+    over = state(stable=FRESH, course=Course())
+    assert str(planned(over, host(PARKED, NEW))) == f"remove {PARKED.name}: not wanted any more\n"
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED])
+def test_a_canary_on_trial_keeps_its_restart_policy(phase: Phase) -> None:
+    plan = planned(state(phase, candidate=TRIED), host(OLD, CANARY, weight=5 if phase is Phase.ANALYZING else 0))
+    assert str(plan) == ""
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        state(Phase.PROMOTING, candidate=TRIED),
+        state(Phase.PARKING, candidate=TRIED),
+        state(stable=TRIED, serving=Slot.GREEN),
+    ],
+)
+def test_a_canary_that_carries_everything_is_healed_by_docker(of: ServiceRollout) -> None:
+    containers = [CANARY] if of.candidate is None else [OLD, CANARY]
+    plan = planned(of, host(*containers, weight=of.weight_pct))
+    assert f"set restart policy of {CANARY.name}: it carries all requests now" in str(plan)
+    again = planned(of, host(*(dataclasses.replace(c, restart_policy="unless-stopped") for c in containers)))
+    assert "restart policy" not in str(again)
+
+
+def test_a_halted_promotion_removes_what_would_not_do_so_that_a_retry_starts_afresh() -> None:
+    bad = dataclasses.replace(NEW, status=Status.RESTARTING, restarts=3, exit_code=1, health=Health.UNKNOWN)
+    halted = state(Phase.HALTED, candidate=TRIED, fresh=FRESH)
+    plan = planned(halted, host(PARKED, dataclasses.replace(CANARY, restart_policy=""), bad, weight=100))
+    assert [step.verb for step in plan.steps] == ["stop", "remove"]
+    assert touched(plan, RemoveContainer) == [NEW.name]
+
+
+def test_a_roll_back_removes_the_canary_after_its_weight_is_gone_and_nginx_forgot_it() -> None:
+    back = state(Phase.ROLLING_BACK, candidate=TRIED, reason="Error rate exceeds 1% threshold")
+    plan = planned(back, host(OLD, CANARY, weight=25, retiring=1, retiring_for_s=1.0))
+    assert str(plan) == (
+        "wait for nginx: 1 old workers still serve\n"
+        "set traffic app → 0 %: Error rate exceeds 1% threshold\n"
+        f"stop {CANARY.name}: not wanted any more\n"
+        f"remove {CANARY.name}: not wanted any more\n"
+    )
+    assert [step.after for step in plan.steps] == [(), (), (0, 1), (2,)], "the weight goes down without waiting"
+
+
+def test_dead_leftovers_and_doubles_are_removed_and_the_newest_stays() -> None:
+    old = dataclasses.replace(OLD, status=Status.DEAD)
+    double = dataclasses.replace(OLD, id="id-2", name="demo-app-blue-2", generation=2)
+    assert touched(planned(state(), host(old, double), service()), RemoveContainer) == [OLD.name]
+    assert touched(planned(state(), host(OLD, double), service()), RemoveContainer) == [OLD.name]
+
+
+# ---------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize(
+    ("phase", "seen", "weight", "waits"),
+    [
+        (Phase.ANALYZING, 0, 25, True),
+        (Phase.ANALYZING, 50, 25, False),
+        (Phase.SUSPENDED, 25, 0, False),
+        (Phase.ROLLING_BACK, 25, 0, False),
+        (Phase.PROMOTING, 50, 100, True),
+        (Phase.SWITCHING, 100, 0, True),
+        (Phase.RESTORING, 100, 0, True),
+    ],
+)
+def test_weight_goes_up_only_behind_nginx_and_down_to_a_proven_slot_at_once(
+    phase: Phase, seen: int, weight: int, waits: bool
+) -> None:
+    of = state(phase, candidate=TRIED, step=1, fresh=FRESH if phase is Phase.SWITCHING else None)
+    there = [OLD, dataclasses.replace(CANARY, restart_policy=""), *([NEW] if of.fresh else [])]
+    plan = planned(of, host(*there, weight=seen), files={PROXY_CONFIG: "other members"})
+    (move,) = [step for step in plan.steps if isinstance(step.action, SetTraffic)]
+    wait = next(i for i, step in enumerate(plan.steps) if isinstance(step.action, WaitProxy))
+    assert move.action == SetTraffic("app", weight)
+    assert move.after == ((wait,) if waits else ())
+
+
+def test_an_unready_canary_gets_nothing_until_it_is_back() -> None:
+    sick = dataclasses.replace(CANARY, health=Health.SICK, restart_policy="")
+    analyzing = state(Phase.ANALYZING, candidate=TRIED, step=1)
+    text = str(planned(analyzing, host(OLD, sick, weight=25)))
+    assert "set traffic app → 0 %" in text
+    assert "set traffic" not in str(planned(analyzing, host(OLD, sick, weight=0)))
+    assert "set traffic app → 25 %" in str(planned(analyzing, host(OLD, CANARY, weight=0)))
+
+
+def test_lost_flags_are_set_again() -> None:
+    seen = observed(OLD, nginx(), opa(), proxy=ObservedProxy(CONFIG_HASH, weights={}))
+    assert str(planned(state(), seen, service())) == "set traffic app → 0 %: the default slot serves\n"
+
+
+SICK_CANARY = dataclasses.replace(CANARY, health=Health.SICK, restart_policy="")
+
+
+def test_a_promotion_gives_an_unready_canary_no_more_than_it_has() -> None:
+    promoting = state(Phase.PROMOTING, candidate=TRIED)
+    assert touched(planned(promoting, host(OLD, SICK_CANARY, weight=5)), SetTraffic) == []
+
+
+def test_a_switch_to_new_stable_containers_that_fell_sick_does_not_happen() -> None:
+    switching = state(Phase.SWITCHING, candidate=TRIED, fresh=FRESH)
+    sick = dataclasses.replace(NEW, health=Health.SICK)
+    seen = host(PARKED, dataclasses.replace(CANARY, restart_policy=""), sick, weight=100)
+    assert touched(planned(switching, seen), SetTraffic) == []
+
+
+def test_a_return_from_a_promotion_that_had_only_begun_raises_no_weight() -> None:
+    returning = state(Phase.RETURNING, candidate=TRIED)
+    assert touched(planned(returning, host(OLD, SICK_CANARY, weight=5)), SetTraffic) in ([], ["app → 0 %"])
+
+
+# ---------------------------------------------------------------- replicas that take turns
+
+THREE = service(replicas=3, rollout=RolloutSpec(strategy=Strategy.ROLLING))
+
+
+def updating(strategy: Strategy, phase: Phase = Phase.UPDATING) -> ServiceRollout:
+    return state(phase, candidate=FRESH, course=Course(strategy))
+
+
+def replicas(of: object, *numbers: int) -> list[ObservedContainer]:
+    return [container(of, replica=number) for number in numbers]  # type: ignore[arg-type]
+
+
+def turn_text(of: ServiceRollout, *containers: ObservedContainer) -> str:
+    return str(planned(of, host(*containers), dataclasses.replace(V2, replicas=3)))
+
+
+def test_a_rolling_successor_starts_beside_the_old_one() -> None:
+    text = turn_text(updating(Strategy.ROLLING), *replicas(group(), 0, 1, 2))
+    assert text == "".join(
+        f"{line}\n"
+        for line in (
+            f"create demo-app-blue-{REV2}-0-g2: new release {FRESH}",
+            f"start demo-app-blue-{REV2}-0-g2: new release {FRESH}",
+            f"wait for demo-app-blue-{REV2}-0-g2: starting",
+        )
+    )
+
+
+def test_a_rolling_predecessor_goes_when_its_successor_is_ready_and_the_next_one_starts() -> None:
+    plan = planned(
+        updating(Strategy.ROLLING),
+        host(*replicas(group(), 0, 1, 2), *replicas(FRESH, 0)),
+        dataclasses.replace(V2, replicas=3),
+    )
+    assert touched(plan, RemoveContainer) == [container().name]
+    assert touched(plan, CreateContainer) == [f"demo-app-blue-{REV2}-1-g2"]
+
+
+def test_a_rolling_successor_that_is_not_ready_keeps_the_old_one_and_the_next_waiting() -> None:
+    sick = dataclasses.replace(replicas(FRESH, 0)[0], health=Health.SICK, health_detail="503")
+    text = turn_text(updating(Strategy.ROLLING), *replicas(group(), 0, 1, 2), sick)
+    assert text == f"wait for {sick.name}: 503\n"
+
+
+def test_a_recreated_successor_starts_after_its_predecessor_is_gone() -> None:
+    plan = planned(updating(Strategy.RECREATE), host(*replicas(group(), 0, 1, 2)), dataclasses.replace(V2, replicas=3))
+    assert touched(plan, RemoveContainer) == [container().name]
+    removed = next(i for i, step in enumerate(plan.steps) if isinstance(step.action, RemoveContainer))
+    created = next(step for step in plan.steps if isinstance(step.action, CreateContainer))
+    assert created.target == f"demo-app-blue-{REV2}-0-g2"
+    assert removed in created.after
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ROLLING, Strategy.RECREATE])
+def test_an_old_replica_that_waits_for_its_turn_is_healed(strategy: Strategy) -> None:
+    old = replicas(group(), 1, 2)
+    dead = dataclasses.replace(old[1], status=Status.EXITED, exit_code=137, health=Health.UNKNOWN)
+    text = turn_text(updating(strategy), old[0], dead, *replicas(FRESH, 0))
+    assert f"start {dead.name}: exited with code 137" in text
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ROLLING, Strategy.RECREATE])
+def test_a_failed_update_goes_back_the_way_it_came(strategy: Strategy) -> None:
+    back = updating(strategy, Phase.ROLLING_BACK)
+    plan = planned(back, host(*replicas(group(), 1, 2), *replicas(FRESH, 0)), dataclasses.replace(V2, replicas=3))
+    assert touched(plan, CreateContainer) == [f"demo-app-blue-{REV1}-0-g2"]
+    removes = touched(plan, RemoveContainer)
+    assert removes == ([] if strategy is Strategy.ROLLING else [container(FRESH).name])
+    done = planned(back, host(*replicas(group(), 0, 1, 2), *replicas(FRESH, 0)), dataclasses.replace(V2, replicas=3))
+    assert touched(done, RemoveContainer) == [container(FRESH).name]
+
+
+def test_a_service_without_a_route_moves_no_traffic() -> None:
+    worker = service(port=None, route=None, healthcheck=None)
+    seen = observed(container(group(worker)), nginx(), opa(), proxy=ObservedProxy(CONFIG_HASH, weights={}))
+    text = plan_text(seen, rollout(state(stable=group(worker))), wish(desired(worker)))
+    assert text == ""
+
+
+@pytest.mark.parametrize("phase", [Phase.STABLE, Phase.ANALYZING])
+def test_a_service_that_left_the_manifest_goes_when_the_others_are_where_they_should_be(phase: Phase) -> None:
+    left = dataclasses.replace(OLD, id="id-old", name="demo-old", service="old")
+    of = Rollout(
+        {"app": state(phase, candidate=TRIED if phase is Phase.ANALYZING else None), "old": state(service="old")}
+    )
+    seen = host(OLD, left) if phase is Phase.STABLE else host(OLD, left, CANARY, weight=5)
+    wanted = service() if phase is Phase.STABLE else V2
+    made = targets(desired(wanted), stored=(kept(service()), kept(V2)))
+    removed = touched(make_plan(wish(desired(wanted), made), seen, of), RemoveContainer)
+    assert removed == (["demo-old"] if phase is Phase.STABLE else [])

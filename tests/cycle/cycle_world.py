@@ -16,6 +16,7 @@ from reconciler.adapters.memory import MemoryEngine, MemoryFiles
 from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import POLICY, PROXY, DesiredState
 from reconciler.core.errors import Problem, RenderError, StateError
+from reconciler.core.evidence import Evidence
 from reconciler.core.observed import Health, ObservedContainer, ObservedProxy, Status
 from reconciler.core.plan import (
     OK,
@@ -30,12 +31,13 @@ from reconciler.core.plan import (
     TestProxyConfig,
 )
 from reconciler.core.planner import PROXY_CONFIG
+from reconciler.core.readings import Counted, Reading, Unread
 from reconciler.core.record import Cycle, HostFacts, Trigger, Verdict
 from reconciler.core.rollout import Phase, Rollout, ServiceRollout
 from reconciler.core.words import Word
 from reconciler.cycle import Memory, Setting, run_cycle
 from reconciler.formats.nginx import config_hash
-from reconciler.ports import Loaded, Ports, ProbeTarget
+from reconciler.ports import Loaded, MeasureTarget, Ports, ProbeTarget
 from tests.builders import LAYOUT, desired, service
 
 STEP_S = 0.1
@@ -138,6 +140,67 @@ def _members(text: str, upstream: str) -> frozenset[str]:
     return frozenset(re.findall(r"server ([0-9.]+):", block[1])) if block else frozenset()
 
 
+class Traffic:
+    """Requests as nginx would send them, counted by the containers: an exact split, no chance in it.
+
+    `rate` is requests a second in all; `errors` and `slow` are shares by image. `is_silent`: nobody can be read.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rate = 0.0
+        self.errors: dict[str, float] = {}
+        self.slow: dict[str, float] = {}
+        self.is_silent = False
+        self.probed: set[Any] = set()
+        self._counts: dict[str, list[float]] = {}
+        self._at = 0.0
+
+    def set(self, slots: Any) -> None:
+        self.probed = {(service.name, slot) for service, slot in slots}
+
+    def flow(self) -> None:
+        """Let the time since the last look pass."""
+        now = self.world.clock.monotonic()
+        requests, self._at = self.rate * (now - self._at), now
+        for box_id, share in self._shares().items():
+            counts = self._counts.setdefault(box_id, [0.0, 0.0, 0.0])
+            image = self.world.engine.boxes[box_id].request.spec.image
+            for i, part in enumerate((1.0, self.errors.get(image, 0.0), self.slow.get(image, 0.0))):
+                counts[i] += requests * share * part
+
+    def _shares(self) -> dict[str, float]:
+        text = self.world.nginx.live
+        default = re.search(r"set \$up (\S+)-(blue|green);", text or "")
+        if text is None or default is None:
+            return {}
+        name, slot = default.groups()
+        weight = self.world.nginx.weights.get(name, 0) / 100
+        by_address = {
+            a: box.id for box in self.world.boxes() if self.world.is_well(box) for a in box.endpoints.values()
+        }
+        shares: dict[str, float] = {}
+        for where, part in ((slot, 1 - weight), ("green" if slot == "blue" else "blue", weight)):
+            there = [by_address[a] for a in _members(text, f"{name}-{where}") if a in by_address]
+            for box_id in there:
+                shares[box_id] = shares.get(box_id, 0.0) + part / len(there)
+        return shares
+
+    def read(self, targets: Sequence[MeasureTarget], proxy: ObservedContainer | None) -> Mapping[str, Counted]:
+        self.flow()
+        absent = Unread("not counted", is_absent=True)
+        return {t.container.id: Counted(self._reading(t.container), absent) for t in targets}
+
+    def _reading(self, container: ObservedContainer) -> Reading | Unread:
+        if self.is_silent:
+            return Unread("connection refused")
+        total, failed, slow = (int(n + 1e-6) for n in self._counts.get(container.id, [0.0, 0.0, 0.0]))
+        now = self.world.clock.now()
+        began = now - container.uptime_s(now)
+        buckets = ((0.5, total - slow), (float("inf"), total))
+        return Reading(now, began, {"/": total}, {"/": failed}, buckets, now - began, container.mode, "none")
+
+
 class Store:
     """A rollout store that forgets nothing but what it was never given."""
 
@@ -146,6 +209,7 @@ class Store:
         self.rollout = Rollout()
         self.revisions: dict[str, KeptRevision] = {}
         self.good: DesiredState | None = None
+        self.kept_evidence: Mapping[str, Evidence] = {}
         self.is_full = False
 
     def load(self) -> Rollout:
@@ -156,6 +220,13 @@ class Store:
             self._room("save")
             self.rollout = rollout
             self._around("after save")
+
+    def evidence(self) -> Mapping[str, Evidence]:
+        return self.kept_evidence
+
+    def save_evidence(self, services: Mapping[str, Evidence]) -> None:
+        self._room("save evidence")
+        self.kept_evidence = {**self.kept_evidence, **services}
 
     def kept(self) -> tuple[KeptRevision, ...]:
         return tuple(self.revisions.values())
@@ -196,6 +267,7 @@ class World:
         self.loaded = Loaded("", V1)
         self.records: list[Mapping[str, Any]] = []
         self.verdicts: dict[str, Verdict] = {}
+        self.traffic = Traffic(self)
         self.asked: list[str] = []
         self.sick: set[str] = set()
         self.opa_answers = True
@@ -217,6 +289,8 @@ class World:
             rollouts=self.store,
             history=_History(self),
             clock=self.clock,
+            metrics=self.traffic,
+            probes=self.traffic,
             instance="inst",
         )
         self.memory = Memory()
@@ -230,16 +304,19 @@ class World:
 
     def restart(self) -> None:
         """The process ends and another one starts: only what is stored is left."""
-        self.memory = Memory(rollout=self.store.load(), last_good=self.store.last_good())
+        self.memory = Memory(
+            rollout=self.store.load(), last_good=self.store.last_good(), evidence=self.store.evidence()
+        )
 
-    def says(self, domain: str, *, allow: bool, reason: str = "", known: bool = True) -> None:
-        self.verdicts[domain] = Verdict(domain, allow, reason, known=known)
+    def says(self, domain: str, *, allow: bool, reason: str = "", known: bool = True, action: str = "") -> None:
+        action = action or ("promote" if allow else "hold")
+        self.verdicts[domain] = Verdict(domain, allow, reason, known=known, action=action)
 
     def cycle(self, *words: Word, kind: str = "interval") -> Cycle:
         """One cycle; then the oracle looks, and time passes."""
         cycle, self.memory = run_cycle(self.ports, self.setting, self.memory, Trigger(kind), words)
         self.cycles.append(cycle)
-        self.look()
+        self.look(cycle)
         self.clock.seconds += STEP_S
         return cycle
 
@@ -247,7 +324,7 @@ class World:
         """Cycles until one is as wanted."""
         cycles = [self.cycle()]
         while not true(cycles[-1]):
-            assert len(cycles) < limit, f"never came true; last plan:\n{cycles[-1].plan}{cycles[-1]}"
+            assert len(cycles) < limit, f"never came true: {self.app.phase}, {self.app.reason}\n{_told(cycles[-1])}"
             cycles.append(self.cycle())
         return cycles[-1]
 
@@ -257,6 +334,7 @@ class World:
         return self.until(lambda cycle: cycle.is_converged and self.app.phase is Phase.STABLE)
 
     def passes(self, seconds: float) -> None:
+        self.traffic.flow()
         self.clock.seconds += seconds
 
     # ---------------------------------------------------------------- what is so
@@ -279,10 +357,12 @@ class World:
 
     # ---------------------------------------------------------------- the oracle
 
-    def look(self) -> None:
+    def look(self, cycle: Cycle | None = None) -> None:
         """After a cycle: requests have somewhere to go, if they ever had."""
         is_up = not self.memory.rollout.torn_down
-        self._was_stable = is_up and (self._was_stable or self.app.phase is Phase.STABLE)
+        self._was_stable = is_up and (
+            self._was_stable or (cycle is not None and cycle.is_converged and self.app.phase is Phase.STABLE)
+        )
         if self._was_stable and not self.broken:
             for addresses in self.nginx.sends_to():
                 well = {a for box in self.boxes() if self.is_well(box) for a in box.endpoints.values()}
@@ -302,6 +382,10 @@ class World:
         result = do()
         self.around(f"after {name}")
         return result
+
+
+def _told(cycle: Cycle) -> str:
+    return "\n".join([str(cycle.plan), *cycle.errors, *(str(problem) for problem in cycle.problems)])
 
 
 class OracleError(BaseException):
@@ -375,7 +459,21 @@ class _Policy(_Port):
 
     def evaluate(self, domain: str, question: Any, revision: str) -> Verdict:
         self.world.asked.append(domain)
+        if domain == "canary" and domain not in self.world.verdicts:
+            return _judged(question)
         return self.world.verdicts.get(domain, Verdict(domain, True, "", action="promote"))
+
+
+def _judged(question: Any) -> Verdict:
+    """A policy of a few words: away with errors, wait for requests, else on."""
+    rate, requests = question["error_rate"], question["requests"]
+    if isinstance(rate, dict) or isinstance(requests, dict):
+        return Verdict("canary", False, f"nothing is known: {rate}", action="hold")
+    if rate > 0.01:
+        return Verdict("canary", False, "Error rate exceeds 1% threshold", action="rollback")
+    if question["evidence"]["requests"]["canary"] < question["rollout"]["min_requests"]:
+        return Verdict("canary", False, "not enough evidence", action="hold")
+    return Verdict("canary", True, "all is well", action="promote")
 
 
 class _Host:

@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.core.desired import Mode
 from reconciler.core.plan import Outcome
-from reconciler.core.rollout import Phase
-from reconciler.core.words import Deploy, Teardown
+from reconciler.core.rollout import Move, Phase
+from reconciler.core.words import Deploy, Retry, Teardown
 from tests.builders import service
 from tests.cycle.cycle_world import V1, V2, V3, World
 
@@ -34,7 +34,7 @@ def phases(world: World) -> list[Phase]:
 def test_a_first_deployment_walks_to_converged() -> None:
     world = World()
     world.converge()
-    assert phases(world) == [Phase.ABSENT, Phase.STARTING, Phase.PROMOTING, Phase.DRAINING, Phase.STABLE]
+    assert phases(world) == [Phase.ABSENT, Phase.STARTING, Phase.STABLE]
     assert (world.images(), len(world.boxes("nginx")), len(world.boxes("opa"))) == (["demo:1"], 1, 1)
 
 
@@ -46,12 +46,25 @@ def test_a_converged_host_is_left_alone(deployed: World) -> None:
     assert acts == []
 
 
-def test_an_update_goes_through_the_other_slot(deployed: World) -> None:
+PROMOTION = [
+    Phase.STARTING,
+    Phase.PROMOTING,
+    Phase.PARKING,
+    Phase.RENEWING,
+    Phase.SWITCHING,
+    Phase.SETTLING,
+    Phase.WATCHING,
+    Phase.STABLE,
+]
+
+
+def test_an_update_goes_through_the_other_slot_and_ends_where_it_began(deployed: World) -> None:
     before = deployed.app.serving
     deployed.wants(V2)
     deployed.converge()
-    assert (deployed.images(), deployed.app.serving) == (["demo:2"], before.other)
-    assert phases(deployed) == [Phase.STARTING, Phase.PROMOTING, Phase.DRAINING, Phase.STABLE]
+    assert (deployed.images(), deployed.app.serving) == (["demo:2"], before)
+    assert [dict(box.request.spec.environment)["MODE"] for box in deployed.boxes()] == ["stable"]
+    assert phases(deployed) == PROMOTION
 
 
 def test_the_old_container_goes_only_when_no_worker_of_nginx_knows_it_any_more(deployed: World) -> None:
@@ -67,15 +80,7 @@ def test_the_old_container_goes_only_when_no_worker_of_nginx_knows_it_any_more(d
     deployed.around = note
     deployed.wants(V2)
     deployed.converge()
-    assert known == [False, False]
-
-
-def test_a_change_of_mode_alone_is_a_rollout_to_the_same_revision(deployed: World) -> None:
-    revision = deployed.app.stable.revision
-    deployed.wants(CANARY)
-    deployed.converge()
-    assert (deployed.app.stable.revision, deployed.app.stable.mode) == (revision, Mode.CANARY)
-    assert [dict(box.request.spec.environment)["MODE"] for box in deployed.boxes()] == ["canary"]
+    assert known == [False] * 4, "stopped and removed: the old one, and then the canary"
 
 
 def test_a_newer_manifest_supersedes_a_start_that_was_under_way(deployed: World) -> None:
@@ -107,7 +112,7 @@ def test_a_revision_that_never_gets_healthy_is_given_up_and_not_tried_again(depl
     assert len(deployed.app.quarantined) == 1
     cycles = [deployed.cycle() for _ in range(10)]
     assert deployed.images() == ["demo:1"]
-    assert all("was given up before" in cycle.decisions[0].reason and not cycle.plan for cycle in cycles)
+    assert all("was rolled back before" in cycle.decisions[0].reason and not cycle.plan for cycle in cycles)
     deployed.restart()
     deployed.cycle()
     assert deployed.images() == ["demo:1"], "a restart must not resurrect it"
@@ -125,14 +130,17 @@ def test_a_crash_of_a_candidate_is_a_bad_sign_at_once(deployed: World) -> None:
     assert deployed.clock.seconds < 30, "nobody waited for the deadline"
 
 
-def test_a_given_up_revision_is_tried_again_when_an_operator_deploys(deployed: World) -> None:
+def test_a_given_up_revision_is_tried_again_when_an_operator_says_retry(deployed: World) -> None:
     deployed.sick = {"demo:2"}
     deployed.wants(V2)
     deployed.until(lambda _: "demo:2" in deployed.images())
     deployed.passes(61)
     deployed.until(lambda cycle: deployed.app.phase is Phase.STABLE)
     deployed.sick = set()
-    deployed.converge(Deploy())
+    deployed.cycle(Deploy())
+    assert deployed.cycle().decisions[0].move is Move.HOLD, "a deployment is no reason to trust it again"
+    deployed.cycle(Retry("app", reason="the database is back"))
+    deployed.converge()
     assert deployed.images() == ["demo:2"]
 
 

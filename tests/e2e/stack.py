@@ -58,7 +58,12 @@ class Stack:
     # -------------------------------------------------------- the manifest
 
     def manifest(self, extra: str = "", *, service: str = "", infrastructure: str = "") -> str:
-        """A manifest with short limits; `service` is put among the service's keys."""
+        """A manifest with short limits; `service` is put among the service's keys.
+
+        Unless it says how to roll out, a new revision is promoted as soon as it is healthy, and not watched.
+        """
+        if "rollout:" not in service:
+            service = f"{service}\nrollout: {{steps: [], watch: 0s}}".strip()
         lines = "".join(f"  {line}\n" for line in service.splitlines())
         limits = "".join(f"    {line}\n" for line in infrastructure.splitlines())
         return (

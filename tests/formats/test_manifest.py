@@ -29,9 +29,12 @@ from reconciler.core.desired import (
     Service,
     Step,
     Strategy,
+    spec_hash,
 )
 from reconciler.core.errors import ManifestError
+from reconciler.core.limits import Limits, limits_of
 from reconciler.formats import manifest, schema
+from reconciler.formats.tester import SecretFile, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 SIX = """\
@@ -89,6 +92,29 @@ def test_the_limits_have_their_defaults() -> None:
     assert (canary["max_error_rate"], canary["max_p99_latency_ms"]) == (0.01, 500)
     assert (canary["window_seconds"], canary["min_requests"], canary["relative_gate"]) == (30, 20, "limit")
     assert (canary["margin"], canary["alpha"], canary["beta"], canary["warmup_seconds"]) == (0.5, 0.05, 0.05, 15)
+
+
+def test_every_parameter_of_the_canary_gate_is_filled_in() -> None:
+    """What evidence and policy read is all there, so that neither needs a default of its own."""
+    known = manifest.schema()["$defs"]["canary"]["properties"]
+    defaults = {name: key["default"] for name, key in known.items()}
+    assert desired(SIX).limits["canary"] == defaults
+    assert desired(SIX + "policy: {canary: {alpha: 0.01}}\n").limits["canary"] == {**defaults, "alpha": 0.01}
+    assert limits_of(defaults) == Limits()
+    assert {each.name for each in dataclasses.fields(Limits)} == set(defaults)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["advanced_e", "max_restart", "min_evidence_second", "relativ_gate", "catastrophic_ee"]
+)
+def test_a_misspelt_parameter_is_an_error_that_knows_better(wrong: str) -> None:
+    (problem,) = manifest.read((SIX + f"policy: {{canary: {{{wrong}: 5}}}}\n").encode()).problems
+    assert f"policy.canary.{wrong} is no key. Did you mean " in str(problem)
+
+
+def test_no_steps_is_a_rollout_without_analysis() -> None:
+    text = SIX.replace("  port: 3000\n", "  port: 3000\n  rollout: {steps: []}\n")
+    assert desired(text).services[0].rollout.steps == ()
 
 
 def test_a_limit_that_is_set_replaces_its_default_only() -> None:
@@ -303,7 +329,7 @@ services:
     unknown_budget: 1m
   chaos: true
   tester_secret: file:tester
-  metrics: {provider: app, path: /m, names: {requests: hits_total, status: code}}
+  metrics: {provider: ingress, path: /m, names: {requests: hits_total, status: code}}
 nginx: {image: nginx:1.30, port: 80, proxy_timeout: 1m30s, contact: ops@shop.example, service_name: Shop}
 network: {name: shop-net, driver_type: bridge}
 opa: {image: openpolicyagent/opa:1.19.0-static, decision_timeout_seconds: 2.5, policies_dir: ./rules/}
@@ -361,7 +387,7 @@ def test_every_key_arrives() -> None:
     assert (rollout.probe_path, rollout.probe_rate_per_s) == ("/ping", 0.5)
     assert (rollout.drain_s, rollout.watch_s, rollout.health_deadline_s, rollout.unknown_budget_s) == (10, 0, 90, 60)
     assert (web.chaos, web.tester_secret) == (True, "file:tester")
-    assert (web.metrics.provider, web.metrics.path) == ("app", "/m")
+    assert (web.metrics.provider, web.metrics.path) == ("ingress", "/m")
     assert web.metrics.names == (("requests", "hits_total"), ("status", "code"))
     assert state.nginx == Nginx("nginx:1.30", 80, 90.0, "ops@shop.example", "Shop")
     assert state.opa == Opa("openpolicyagent/opa:1.19.0-static", 2.5, "rules")
@@ -622,3 +648,51 @@ def test_jsonschema_is_loaded_by_the_first_reading_not_by_the_import() -> None:
         f"manifest.read({SIX.encode()!r}); assert 'jsonschema' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+# ---------------------------------------------------------------- testers
+
+TESTED = SIX.replace("  port: 3000\n", "  port: 3000\n  tester_secret: file:tester\n", 1)
+SECRET = SecretFile("0123456789abcdef" * 4 + "\n")
+
+
+def test_a_testers_secret_is_looked_up_by_name_and_only_its_digest_is_kept() -> None:
+    asked: list[str] = []
+    reading = manifest.read(TESTED.encode(), secrets=lambda name: asked.append(name) or SECRET)  # type: ignore[func-returns-value]
+    assert reading.desired is not None, reading.problems
+    (web,) = reading.desired.services
+    assert (asked, list(reading.secrets)) == (["tester"], ["tester"])
+    assert web.tester_digest == digest(web.name, SECRET.text.strip())
+    assert SECRET.text.strip() not in repr(reading)
+    assert desired(TESTED).services[0].tester_digest is None
+
+
+def test_a_testers_secret_makes_no_new_revision() -> None:
+    plain, tested = (manifest.read(text.encode(), secrets=lambda _: SECRET).desired for text in (SIX, TESTED))
+    assert plain is not None
+    assert tested is not None
+    assert spec_hash(plain.services[0], "i", "n") == spec_hash(tested.services[0], "i", "n")
+
+
+@pytest.mark.parametrize(
+    ("provider", "read"),
+    [("", "ingress"), ("  metrics: {provider: auto}\n", "ingress"), ("  metrics: {provider: ingress}\n", "ingress")],
+)
+def test_only_nginx_can_tell_testers_from_others(provider: str, read: str) -> None:
+    line = "  tester_secret: file:tester\n"
+    assert desired(TESTED.replace(line, line + provider)).services[0].metrics.provider == read
+    assert desired(SIX).services[0].metrics.provider == "auto"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("  metrics: {provider: app}\n", "services.metrics.provider is app, which counts testers too"),
+        ("  route: false\n", "services.tester_secret needs a route"),
+    ],
+)
+def test_a_testers_header_that_cannot_keep_its_promise_is_refused(more: str, said: str) -> None:
+    line = "  tester_secret: file:tester\n"
+    (problem,) = manifest.read(TESTED.replace(line, line + more).encode()).problems
+    assert said in problem.message
+    assert problem.line > 0

@@ -270,7 +270,7 @@ BAD_VALUES: list[tuple[str, str]] = [
     ),
     *(
         ("rollout", value)
-        for value in ("{steps: []}", "{steps: [5]}", "{steps: [{duration: 5}]}", "{steps: {weight: 5}}")
+        for value in ("{steps: null}", "{steps: [5]}", "{steps: [{duration: 5}]}", "{steps: {weight: 5}}")
     ),
     *(("rollout", value) for value in ("{steps: [{weight: 50}, {weight: 5}]}", "{steps: [{weight: 5}, {weight: 5}]}")),
     *(

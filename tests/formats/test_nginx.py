@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from reconciler.core.desired import Nginx, Route
 from reconciler.core.errors import RenderError
 from reconciler.core.observed import Slot
-from reconciler.formats.nginx import ProxyView, Upstreams, config_hash, read, render, sockets, verify
+from reconciler.formats.nginx import ProxyView, Upstreams, config_hash, probe_path, read, render, sockets, verify
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 NOBODY = ("unix:/tmp/nobody.sock",)
@@ -45,9 +45,24 @@ def view(*services: Upstreams, **changes: Any) -> ProxyView:
 
 MANY = view(
     service("web", members={Slot.BLUE: ("10.0.0.3:80", "10.0.0.2:80"), Slot.GREEN: ("10.0.0.9:80",)}, sticky=True),
-    service("api", default=Slot.GREEN, members={Slot.GREEN: ("10.0.0.4:80",)}, route=Route(path="/api/v1.0")),
+    service(
+        "api",
+        default=Slot.GREEN,
+        members={Slot.GREEN: ("10.0.0.4:80",)},
+        route=Route(path="/api/v1.0"),
+        uncounted=("/metrics", "/Health", "/health"),
+        probe="/api/v1.0/ping",
+    ),
     service("shop", members={}, route=Route(host="shop.example.com"), chaos=True),
     nginx=Nginx("nginx:latest", 80, 2.5, "Ops <ops@example.com>, #ops", "the shop"),
+    evidence_log="/var/log/swiftdeploy/evidence.log",
+)
+
+TESTED = view(
+    service("web", members={Slot.BLUE: ("10.0.0.3:80",), Slot.GREEN: ("10.0.0.9:80",)}, sticky=True, tester="1" * 16),
+    service("api", members={Slot.BLUE: ("10.0.0.4:80",)}, route=Route(path="/api"), tester="0" * 16),
+    service("shop", members={}, route=Route(host="shop.example.com"), chaos=True),
+    evidence_log="/var/log/swiftdeploy/evidence.log",
 )
 
 
@@ -68,7 +83,9 @@ def all_of(directive: str, text: str) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "golden"), [("nginx-one-service.conf", view()), ("nginx-many-services.conf", MANY)], ids=["one", "many"]
+    ("name", "golden"),
+    [("nginx-one-service.conf", view()), ("nginx-many-services.conf", MANY), ("nginx-testers.conf", TESTED)],
+    ids=["one", "many", "testers"],
 )
 def test_the_text_is_the_golden_one(name, golden):
     text = render(golden)
@@ -166,7 +183,7 @@ def test_aliases_may_stand_for_addresses():
 
 def test_the_one_variable_in_a_target_has_only_constants_of_this_file():
     text = render(MANY)
-    assert set(all_of("proxy_pass", text)) == {("http://$up",)}
+    assert {target for (target,) in all_of("proxy_pass", text) if "$" in target} == {"http://$up"}
     assert {arguments[0] for arguments in all_of("set", text)} == {"$up"}
     assert {value for _, value in all_of("set", text)} - {""} == set(servers(text))
 
@@ -214,6 +231,33 @@ def test_errors_name_the_only_service_or_else_the_project():
 def test_two_services_in_one_place_are_refused_by_name(one, two, message):
     with pytest.raises(RenderError, match=message):
         render(view(one, two))
+
+
+# ── evidence ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+EVIDENCE = view(service(uncounted=("/metrics", "/healthz"), probe="/ping"), evidence_log="/var/log/e.log")
+
+
+def test_without_an_evidence_log_there_is_only_the_one_for_people():
+    assert set(all_of("access_log", render(view(service(uncounted=("/x",)))))) == {
+        ("/dev/stdout", "swiftdeploy"),
+        ("off",),
+    }
+
+
+def test_the_evidence_log_holds_nothing_that_a_client_chose():
+    formats = dict(all_of("log_format", render(EVIDENCE)))
+    assert not re.search(r"\$(?:uri|request|http_|arg_|cookie_|args|host|remote)", formats["evidence"])
+
+
+def test_either_slot_can_be_asked_for_the_probe_and_for_nothing_else():
+    asked = {around[-1]: arguments for around, name, arguments in read(render(EVIDENCE)) if name == "proxy_pass"}
+    assert asked.pop("location /") == ("http://$up",)
+    assert asked == {
+        f"location = {probe_path('app', Slot.BLUE)}": ("http://app-blue/ping",),
+        f"location = {probe_path('app', Slot.GREEN)}": ("http://app-green/ping",),
+    }
+    assert len(all_of("proxy_pass", render(view()))) == 1
 
 
 # ── what must not get in ───────────────────────────────────────────────────────────────────────────────────────────
@@ -274,6 +318,9 @@ FIELDS = {
     "service": lambda text: view(service(text)),
     "host": lambda text: view(service(route=Route(host=text))),
     "path": lambda text: view(service(route=Route(path=text))),
+    "evidence_log": lambda text: view(evidence_log=text),
+    "uncounted": lambda text: view(service(uncounted=("/ok", text)), evidence_log="/e"),
+    "probe": lambda text: view(service(probe=text), evidence_log="/e"),
     "member": lambda text: view(service(members={Slot.BLUE: (text,)})),
     "other member": lambda text: view(service(members={Slot.GREEN: ("10.0.0.2:80", text)})),
 }
@@ -375,9 +422,14 @@ def parsed(text: str, *, check: bool = False) -> list[dict[str, Any]]:
 
 
 def shape(tree: list[dict[str, Any]]) -> list[Any]:
-    """Names of directives and the number of their arguments, nested; values left out, order of siblings too."""
+    """Names of directives and the number of their arguments, nested; values left out, order of siblings too.
+
+    What stands for a name in a map, with a path in it, is a value.
+    """
+    names = [each["directive"] if "/" not in each["directive"] else "a path" for each in tree]
     return sorted(
-        ([each["directive"], len(each["args"]), shape(each.get("block", []))] for each in tree), key=json.dumps
+        ([name, len(each["args"]), shape(each.get("block", []))] for name, each in zip(names, tree, strict=True)),
+        key=json.dumps,
     )
 
 
@@ -390,6 +442,8 @@ def harmless(accepted: ProxyView) -> ProxyView:
         flags_dir="/f",
         socket_path="/s/x",
         temp_dir="/t",
+        evidence_log="/e" if accepted.evidence_log else None,
+        testers_dir="/s",
         nginx=Nginx("nginx", 8080, accepted.nginx.proxy_timeout_s),
         upstreams=tuple(
             dataclasses.replace(
@@ -403,6 +457,8 @@ def harmless(accepted: ProxyView) -> ProxyView:
                     f"h{hosts.index(each.route.host)}" if each.route.host else None,
                     "/" if each.route.path == "/" else f"/p{number}",
                 ),
+                uncounted=tuple(f"/u{index}" for index, _ in enumerate({path.lower() for path in each.uncounted})),
+                probe=None if each.probe is None else "/",
             )
             for number, each in enumerate(accepted.upstreams)
         ),
@@ -439,13 +495,23 @@ def views(draw: Any) -> ProxyView:
             draw(TEXTS),
         ),
         upstreams=tuple(
-            Upstreams(name, draw(st.sampled_from(Slot)), draw(members), route, draw(st.booleans()), draw(st.booleans()))
+            Upstreams(
+                name,
+                draw(st.sampled_from(Slot)),
+                draw(members),
+                route,
+                draw(st.booleans()),
+                draw(st.booleans()),
+                draw(st.lists(PATHS, max_size=3).map(tuple)),
+                draw(st.none() | PATHS),
+            )
             for name, route in zip(names, routes, strict=True)
         ),
         flags_dir="/flags",
         socket_path="/run/nginx.sock",
         project=draw(NAMES),
         supports_min_timeout=draw(st.booleans()),
+        evidence_log=draw(st.none() | st.just("/log/evidence.log")),
     )
 
 
@@ -518,6 +584,34 @@ TAMPERINGS = {
 }  # fmt: skip
 
 
+EVIDENCE_TAMPERINGS = {
+    "another path that does not count": ('"app-blue /metrics" "";', '"app-blue /" "";'),
+    "one more": ('"app-blue /metrics" "";', '"app-blue /metrics" ""; "app-blue /" "";'),
+    "one less": ('        "app-blue /metrics" "";\n', ""),
+    "nothing counts": ('"~^[^ ]" 1;', '"~^[^ ]" "";'),
+    "everything counts": (
+        '        default "";\n    }\n    log_format e',
+        "        default 1;\n    }\n    log_format e",
+    ),
+    "an include": ('"~^[^ ]" 1;', '"~^[^ ]" 1; include /etc/passwd;'),
+    "another condition": ("if=$evidence", "if=$http_x"),
+    "another file": ("access_log /var/log/e.log evidence buffer=32k flush=200ms;", "access_log /tmp/x evidence;"),
+    "another format": ("'~$upstream_addr", "'~$request_uri"),
+    "another probe": ("http://app-blue/ping", "http://app-blue/"),
+    "a probe anywhere": ("http://app-blue/ping", "http://$http_host/ping"),
+    "a probe for all": ("location = /slot/app-blue", "location /slot/app-blue"),
+}
+
+
+@pytest.mark.parametrize("change", EVIDENCE_TAMPERINGS)
+def test_a_changed_way_of_counting_does_not_verify(change):
+    before, after = EVIDENCE_TAMPERINGS[change]
+    text = render(EVIDENCE)
+    assert before in text
+    with pytest.raises(RenderError, match=r"nginx\.conf"):
+        verify(resealed(text.replace(before, after)), EVIDENCE)
+
+
 def resealed(text: str) -> str:
     """The text with the hash that fits it."""
     said = config_hash(text)
@@ -545,5 +639,62 @@ def test_a_text_edited_by_hand_does_not_verify():
 
 
 def test_the_text_of_another_view_does_not_verify():
-    with pytest.raises(RenderError, match="is not what was meant"):
+    with pytest.raises(RenderError, match=r"nginx\.conf"):
         verify(render(MANY), view())
+
+
+# ── testers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("tester", ["", "0" * 15, "0" * 17, "G" * 16, "0" * 15 + ";", "0" * 16 + "\n", 5])
+def test_only_a_digest_stands_for_a_secret(tester):
+    with pytest.raises(RenderError, match="tester_secret"):
+        render(view(service(tester=tester)))
+
+
+def test_another_secret_is_another_text():
+    other = dataclasses.replace(TESTED.upstreams[0], tester="2" * 16)
+    assert config_hash(render(TESTED)) != config_hash(
+        render(dataclasses.replace(TESTED, upstreams=(other, *TESTED.upstreams[1:])))
+    )
+
+
+def test_a_service_without_testers_is_written_as_ever():
+    (location,) = [place for place in all_of("if", render(TESTED)) if "/shop/$" in place[1]]
+    assert location == ("(-f", "/etc/nginx/live/flags/shop/$bucket)")
+
+
+# fmt: off
+CHANGED_TESTERS = {
+    "a secret in the text": ("        include /etc/nginx/live/testers/api.0000000000000000.map;", '        "a" 1;'),
+    "a secret beside the file": ("api.0000000000000000.map;", 'api.0000000000000000.map; "a" 1;'),
+    "another file": ("api.0000000000000000.map", "api.1111111111111111.map"),
+    "one more include": ("    proxy_http_version", "    include /tmp/x; proxy_http_version"),
+    "everybody is a tester": ("api.0000000000000000.map;\n        default \"\";",
+                              "api.0000000000000000.map;\n        default 1;"),
+    "another header": ("map $http_x_canary_secret $tester_1", "map $http_x_other $tester_1"),
+    "no secret needed": ('map "$tester_1 $http_x_canary"', 'map "1 $http_x_canary"'),
+    "another bucket": ('"1 always" 0;\n        "1 never" 99;\n        default "";\n    }\n    map $wish_1',
+                       '"1 always" 1;\n        "1 never" 99;\n        default "";\n    }\n    map $wish_1'),
+    "somebody else's bucket": ('"" $client_bucket;', '"" $bucket;'),
+    "the secret goes on": ('    proxy_set_header X-Canary-Secret "";\n', ""),
+    "the secret is sent": ('X-Canary-Secret ""', "X-Canary-Secret $http_x_canary_secret"),
+    "sent by another name": ('X-Canary-Secret "";',
+                             'X-Canary-Secret ""; proxy_set_header x-canary-secret $http_x_canary_secret;'),
+    "testers are evidence": ('"~^[^ ]" $unsteered;', '"~^[^ ]" 1;'),
+    "all are evidence": ('map $wish $unsteered {\n        "" 1;\n        default "";',
+                         'map $wish $unsteered {\n        "" 1;\n        default 1;'),
+    "not noted": ("            set $wish $wish_1;\n", ""),
+    "noted as another": ("set $wish $wish_1;", "set $wish $wish_2;"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("change", CHANGED_TESTERS)
+def test_a_changed_way_of_testing_does_not_verify(change):
+    before, after = CHANGED_TESTERS[change]
+    text = render(TESTED)
+    assert before in text
+    with pytest.raises(RenderError, match=r"never writes|not what was meant"):
+        verify(resealed(text.replace(before, after, 1)), TESTED)
+    verify(text, TESTED)

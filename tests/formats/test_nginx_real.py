@@ -28,7 +28,9 @@ import pytest
 
 from reconciler.core.desired import Nginx, Route
 from reconciler.core.observed import Slot
-from reconciler.formats.nginx import ACCEL_HEADERS, ProxyView, Upstreams, config_hash, render
+from reconciler.formats import tester
+from reconciler.formats.ingress_log import tally
+from reconciler.formats.nginx import ACCEL_HEADERS, ProxyView, Upstreams, config_hash, probe_path, render
 
 NGINX = os.environ.get("SWIFTDEPLOY_NGINX") or shutil.which("nginx") or ""
 pytestmark = pytest.mark.skipif(not NGINX, reason="no nginx here (PATH or SWIFTDEPLOY_NGINX)")
@@ -247,6 +249,14 @@ class Proxy:
     def access_lines(self) -> list[str]:
         return (self.folder / "access.log").read_text().splitlines()
 
+    def counted(self) -> Mapping[str, tuple[int, int]]:
+        """Requests and errors by address; nginx keeps them to itself for a second at most."""
+        self.stop()
+        self.process = None
+        found = tally((self.folder / "evidence.log").read_bytes())
+        assert found.damaged == 0
+        return {address: (each.requests, each.errors) for address, each in found.by_address.items()}
+
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.view.nginx.port, timeout=LIMIT_S)
 
@@ -283,9 +293,20 @@ class Proxy:
 
 def service(name: str = "app", route: Route | None = None, **members: str) -> Upstreams:
     """A service whose slots have one member each, as given."""
-    return Upstreams(
-        name, Slot.BLUE, {Slot(slot): (member,) for slot, member in members.items()}, route or Route(), False, False
-    )
+    by_slot = {Slot(slot): (member,) for slot, member in members.items()}
+    return Upstreams(name, Slot.BLUE, by_slot, route or Route(), False, False, ("/metrics", "/Health"), "/ping")
+
+
+SECRET = "Aa.b+c/d=e-_0123"
+
+
+def admit(view: ProxyView) -> None:
+    """The included files of services with a tester's header, all with one secret."""
+    for each in view.upstreams:
+        if each.tester:
+            folder = Path(view.testers_dir)
+            folder.mkdir(exist_ok=True)
+            (folder / tester.map_name(each.service, each.tester)).write_text(tester.map_text(SECRET))
 
 
 @pytest.fixture
@@ -303,7 +324,10 @@ def proxy() -> Iterator[Callable[..., Proxy]]:
             project="demo",
             supports_min_timeout=nginx_version() >= (1, 27, 4),
             temp_dir=str(folder),
+            evidence_log=str(folder / "evidence.log"),
+            testers_dir=str(folder / tester.MAPS),
         )
+        admit(view)
         running.append(Proxy(folder, view))
         running[-1].start()
         return running[-1]
@@ -703,12 +727,138 @@ def test_the_access_log_has_the_guides_line(proxy, start):
     assert (status, upstream, request) == ("200", backend.member, "GET /path?x=1 HTTP/1.1")
 
 
+def test_the_evidence_is_what_the_service_was_asked_for_and_no_more(proxy, start):
+    blue = start()
+    running = proxy(service("app", Route(path="/api"), blue=blue.member))
+    for path in ("/api", "/api/x?/metrics", "/api/status", "/metrics/x", "/chaosx", "/api/chaos-monkey"):
+        running.ask(path)
+    asked = len(blue.seen)
+    for path in ("/elsewhere", "/api/chaos", "/api/CHAOS;x", "/metrics", "/health"):
+        running.ask(path)
+    running.raw(b"nonsense\r\n\r\n")
+    running.raw(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+    running.private("/hash")
+    assert asked == 4
+    assert running.counted() == {"127.0.0.1": (4, 0)}
+
+
+def test_what_the_service_is_asked_about_itself_is_no_evidence(proxy, start):
+    running = proxy(service(blue=start().member))
+    for path in ("/metrics", "/health", "/HEALTH", "/metrics?x=1", "//metrics", "/%6detrics", "/x/../health"):
+        assert running.ask(path)[0] == 200
+    assert running.counted() == {}
+
+
+def test_an_error_that_nginx_makes_is_that_of_the_address_it_asked(proxy, start):
+    running = proxy(service(blue=dead_member()), timeout_s=0.3)
+    assert running.ask("/")[0] == 502
+    assert running.counted() == {"127.0.0.1": (1, 1)}
+
+
+def test_every_attempt_is_evidence(proxy, start):
+    members = {Slot.BLUE: ("127.0.0.1:1", start().member)}
+    both = dataclasses.replace(service(), members=members)
+    running = proxy(both)
+    for _ in range(4):
+        assert running.ask("/")[0] == 200
+    requests, errors = running.counted()["127.0.0.1"]
+    assert errors >= 1
+    assert requests == 4 + errors
+
+
+def test_either_slot_can_be_asked_from_beside_and_is_counted(proxy, start):
+    blue, green = start("blue"), start("green")
+    running = proxy(service(blue=blue.member, green=green.member))
+    for slot, backend in ((Slot.BLUE, blue), (Slot.GREEN, green)):
+        answer = json.loads(running.private(probe_path("app", slot)))
+        assert (answer["name"], answer["path"]) == (backend.label, "/ping")
+        assert running.private(f"{probe_path('app', slot)}/x") != ""
+        assert len(backend.seen) == 1
+    assert running.counted() == {"127.0.0.1": (2, 0)}
+
+
 def test_nginx_complains_about_nothing(proxy, start):
     running = proxy(service(blue=start().member))
     for path in ("/", "/chaos", "/status/500"):
         running.ask(path)
+    running.raw(b"GET / HTTP/1.1\r\n\r\n")
     running.private("/hash")
     running.stop()
     running.process = None
     complaints = [line for line in running.errors().splitlines() if "[" in line and 'the "user" directive' not in line]
     assert complaints == []
+
+
+# ── testers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tested(start: Callable[..., Application], **changes: object) -> Upstreams:
+    """A service with a tester's header, and a backend in each slot."""
+    plain = service(blue=start("blue").member, green=start("green").member)
+    return dataclasses.replace(plain, tester="0" * 16, **changes)  # type: ignore[arg-type]
+
+
+def test_a_tester_gets_the_side_that_it_asks_for_and_its_secret_goes_no_further(proxy, start):
+    running = proxy(tested(start))
+    for weight, always, never in ((0, "blue", "blue"), (1, "green", "blue"), (99, "green", "blue")):
+        running.weigh("app", weight)
+        for wish, name in (("always", always), ("never", never), ("ALWAYS", always)):
+            for _ in range(20):
+                told = json.loads(running.ask("/", X_Canary=wish, X_Canary_Secret=SECRET)[2])
+                assert told["name"] == name
+                assert "x-canary-secret" not in told["headers"]
+    running.stop()
+    assert SECRET not in "\n".join(running.access_lines()) + running.errors()
+
+
+@pytest.mark.parametrize("secret", ["", SECRET.lower(), SECRET[:-1], f"{SECRET}4", SECRET.replace(".", "x"), "1", ".*"])
+def test_a_stranger_is_sent_where_everybody_is(proxy, start, secret):
+    running = proxy(tested(start))
+    running.weigh("app", 0)
+    answers = {json.loads(running.ask("/", X_Canary="always", X_Canary_Secret=secret)[2])["name"] for _ in range(5)}
+    running.weigh("app", 100)
+    answers |= {json.loads(running.ask("/", X_Canary="never", X_Canary_Secret=secret)[2])["name"] for _ in range(5)}
+    assert answers == {"blue", "green"}
+    running.weigh("app", 50)
+    for wish in ("always", "never"):
+        names = [json.loads(running.ask("/", X_Canary=wish, X_Canary_Secret=secret)[2])["name"] for _ in range(60)]
+        assert set(names) == {"blue", "green"}
+
+
+def test_a_stickys_tester_steers_too_and_others_stay_where_they_were(proxy, start):
+    running = proxy(tested(start, sticky=True))
+    running.weigh("app", 50)
+    cookie = f"swiftdeploy={'0' * 32}"
+    usual = {json.loads(running.ask("/", Cookie=cookie)[2])["name"] for _ in range(10)}
+    assert len(usual) == 1
+    for wish, name in (("always", "green"), ("never", "blue")):
+        answers = [running.ask("/", Cookie=cookie, X_Canary=wish, X_Canary_Secret=SECRET)[2] for _ in range(10)]
+        assert {json.loads(answer)["name"] for answer in answers} == {name}
+
+
+def test_only_what_nobody_steered_is_evidence(proxy, start):
+    upstreams = tested(start)
+    running = proxy(upstreams)
+    running.weigh("app", 5)
+    for wish in ("always", "never"):
+        for _ in range(10):
+            running.ask("/", X_Canary=wish, X_Canary_Secret=SECRET)
+            running.ask("/status/500", X_Canary=wish, X_Canary_Secret=SECRET)
+    for _ in range(10):
+        running.ask("/", X_Canary="always", X_Canary_Secret="f" * 32)
+        running.ask("/", X_Canary_Secret=SECRET)
+        running.ask("/", X_Canary="sometimes", X_Canary_Secret=SECRET)
+    assert sum(requests for requests, _ in running.counted().values()) == 30
+    assert sum(errors for _, errors in running.counted().values()) == 0
+
+
+def test_a_secret_that_is_not_at_hand_makes_nobody_a_tester(proxy, start):
+    running = proxy(tested(start))
+    (file,) = Path(running.view.testers_dir).iterdir()
+    file.write_text(tester.map_text(None))
+    running.reload(dataclasses.replace(running.view, project="again"))
+    running.weigh("app", 1)
+    names = Counter(
+        json.loads(running.ask("/", X_Canary="always", X_Canary_Secret=SECRET)[2])["name"] for _ in range(40)
+    )
+    assert names["blue"] > 20

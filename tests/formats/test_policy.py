@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reconciler import assets
 from reconciler.core.containers import Layout
-from reconciler.core.desired import DesiredState, Json, Mount, Network, Nginx, Service
+from reconciler.core.desired import DesiredState, Json, Mount, Network, Nginx, RolloutSpec, Service
 from reconciler.core.errors import RenderError
 from reconciler.core.observed import ObservedImage
 from reconciler.core.record import HostFacts, Verdict, Violation
@@ -62,6 +62,10 @@ def test_no_limit_stands_in_rego() -> None:
 def test_the_same_manifest_gives_the_same_bytes() -> None:
     backwards = {domain: dict(reversed(values.items())) for domain, values in reversed(LIMITS.items())}
     assert policy.bundle(desired()) == policy.bundle(desired(limits=backwards))
+
+
+def test_units_are_data_too() -> None:
+    assert data_of(desired())["units"] == {"percent": 100, "p99_tail": 0.01}
 
 
 def test_limits_are_data_and_keep_the_text_of_the_manifest() -> None:
@@ -164,8 +168,11 @@ def test_the_operators_policies_are_loaded_but_not_their_tests() -> None:
         "package swiftdeploy_auth",
         "package limits.canary",
         "package revision",
+        "package units",
         "package swiftdeploy",
         "package swiftdeploy.evidence\n\nmeasured(key) := 0",
+        "package swiftdeploy.run\n\nis_calm := true",
+        "package swiftdeploy.wording",
         "package swiftdeploy.canary",
         "package swiftdeploy.canry.user",
         "package swiftdeploy.canary.users",
@@ -254,6 +261,101 @@ def test_a_manifest_is_shown_without_its_secrets_and_with_the_one_before() -> No
     assert alone["manifest"] == "ab" * 32
     both = policy.question_admission(desired(project="new"), desired())
     assert both["previous"] == alone
+
+
+WINDOW = policy.AskedWindow(requests=412, error_rate=0.04, p99_latency_ms=620, seconds=30)
+ASKED = policy.CanaryQuestion(
+    service="app",
+    mode="canary",
+    window=WINDOW,
+    purpose="rollout",
+    rollout=RolloutSpec(),
+    step=policy.AskedStep(index=1, of=3, weight_pct=5, is_last=False, elapsed_s=34, duration_s=60),
+    waited_s=312.0,
+    chaos="none",
+    evidence={"requests": {"canary": 2400, "baseline": 9000}, "needs": {"requests": 0, "seconds": 0.0}},
+)
+
+
+def test_a_canary_is_asked_about_in_exactly_these_words() -> None:
+    assert policy.question_canary(ASKED) == {
+        "service": "app",
+        "mode": "canary",
+        "error_rate": 0.04,
+        "p99_latency": 620,
+        "requests": 412,
+        "window_seconds": 30,
+        "purpose": "rollout",
+        "step": {
+            "index": 1,
+            "of": 3,
+            "weight": 5,
+            "is_last": False,
+            "elapsed_seconds": 34,
+            "duration_seconds": 60,
+        },
+        "is_held": False,
+        "rollout": {
+            "min_requests": 20,
+            "max_wait_seconds": 600,
+            "on_timeout": "promote",
+            "waited_seconds": 312.0,
+        },
+        "chaos": "none",
+        "evidence": {"requests": {"canary": 2400, "baseline": 9000}, "needs": {"requests": 0, "seconds": 0.0}},
+    }
+
+
+def test_what_there_is_none_of_is_left_out() -> None:
+    question = policy.question_canary(dataclasses.replace(ASKED, purpose="promote", step=None, evidence=None))
+    assert {"step", "evidence"}.isdisjoint(question)
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan, math.inf, -math.inf])
+def test_what_was_not_measured_of_a_canary_says_why(nothing: float | None) -> None:
+    window = policy.AskedWindow(nothing, nothing, nothing, 30, "no requests")
+    evidence: dict[str, Json] = {"errors": {"rate": nothing, "bounds": [nothing, 1]}}
+    question = policy.question_canary(dataclasses.replace(ASKED, window=window, evidence=evidence, waited_s=math.nan))
+    for key in ("error_rate", "p99_latency", "requests"):
+        assert question[key] == {"unknown": "no requests"}
+    unknown = {"unknown": "not known"}
+    assert question["evidence"] == {"errors": {"rate": unknown, "bounds": [unknown, 1]}}
+    assert json.loads(json.dumps(question, allow_nan=False))["rollout"]["waited_seconds"] == unknown
+
+
+def test_evidence_has_a_ceiling_and_other_numbers_have_none() -> None:
+    evidence: dict[str, Json] = {
+        "e_catastrophic": math.inf,
+        "errors": {"e_above_limit": 1e300, "baseline_e_above_limit": 1e12, "e_worse": 3.5, "count": 10**15},
+        "observed_s": 1e13,
+        "latency": {"e_below_limit": math.nan},
+    }
+    assert policy.question_canary(dataclasses.replace(ASKED, evidence=evidence))["evidence"] == {
+        "e_catastrophic": 1e12,
+        "errors": {"e_above_limit": 1e12, "baseline_e_above_limit": 1e12, "e_worse": 3.5, "count": 10**15},
+        "observed_s": 1e13,
+        "latency": {"e_below_limit": {"unknown": "not known"}},
+    }
+
+
+json_trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["e_worse", "rate"]), inner),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(["errors", "e_catastrophic", "needs"]), json_trees))
+def test_whatever_is_measured_can_be_sent_and_holds_no_null(evidence: dict[str, Json]) -> None:
+    text = json.dumps(policy.question_canary(dataclasses.replace(ASKED, evidence=evidence)), allow_nan=False)
+
+    def has_null(value: Json) -> bool:
+        if isinstance(value, dict):
+            return any(map(has_null, value.values()))
+        return any(map(has_null, value)) if isinstance(value, list) else value is None
+
+    assert not has_null(json.loads(text))
 
 
 # --- what its answers mean -----------------------------------------------------------------------------------------
@@ -445,6 +547,69 @@ def test_nothing_in_a_text_moves_a_cursor() -> None:
     verdict = read(body(reason="\x1b[2Jgone\r\nok\u202efdp\u2028\ud800"))
     assert verdict.reason == "\\u001b[2Jgone\\u000d\\u000aok\\u202efdp\\u2028\\ud800"
     assert read(body(reason="Plattenplatz knapp: äöü €")).reason == "Plattenplatz knapp: äöü €"
+
+
+BAD_CANARY = {
+    "action": "rollback",
+    "reason": "Error rate exceeds 1% threshold",
+    "violations": [{"id": "max_error_rate", "message": "Error rate exceeds 1% threshold", "observed": 0.04}],
+}
+
+
+def read_canary(**changes: object) -> Verdict:
+    return policy.read_answer(200, body(**changes), "canary", REVISION, "d1")
+
+
+def test_a_canary_is_rolled_back_or_goes_up() -> None:
+    back, up = read_canary(**BAD_CANARY), read_canary(**ALLOWED)
+    assert (back.known, back.allow, back.action, back.reason) == (True, False, "rollback", BAD_CANARY["reason"])
+    assert (up.known, up.allow, up.action) == (True, True, "promote")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"allow": True}, "contradicts itself: allow is true, action is rollback"),
+        ({"action": "promote"}, "contradicts itself: allow is false, action is promote"),
+        ({"action": "suspend"}, "contradicts itself"),
+        ({"allow": True, "action": "promote"}, "contradicts itself: allowed, but Error rate exceeds 1% threshold"),
+        ({"allow": "no"}, "neither true nor false"),
+        ({"revision": "d3" * 32}, "of policy revision"),
+        ({"revision": ...}, "of policy revision none"),
+        ({"asked": "d0"}, "answers another question"),
+        ({"violations": "errors"}, "not a list"),
+        ({"reason": None}, "not a text"),
+    ],
+)
+def test_no_odd_answer_moves_a_canary(changes: dict[str, object], why: str) -> None:
+    verdict = read_canary(**{**BAD_CANARY, **changes})
+    assert (verdict.known, verdict.allow, verdict.action) == (False, False, "hold")
+    assert why in verdict.reason
+
+
+def found(*ids: str) -> tuple[Violation, ...]:
+    return tuple(Violation(name, name) for name in ids)
+
+
+@pytest.mark.parametrize(
+    ("violations", "is_measured", "word"),
+    [
+        (found(), True, "PASS"),
+        (found(), False, "UNKNOWN"),
+        (found("missing_input"), True, "UNKNOWN"),
+        (found("missing_limit", "missing_input"), True, "UNKNOWN"),
+        (found("max_error_rate"), True, "FAIL"),
+        (found("max_restarts"), False, "FAIL"),
+        (found("user", "missing_input"), True, "FAIL"),
+    ],
+)
+def test_a_canary_that_only_waits_passes(violations: tuple[Violation, ...], is_measured: bool, word: str) -> None:
+    waiting = Verdict("canary", allow=False, reason="Not enough evidence", action="hold", violations=violations)
+    assert policy.standing(waiting, is_measured) == word
+
+
+def test_what_nobody_answered_is_unknown() -> None:
+    assert policy.standing(policy.unknown("canary", "OPA is not reachable"), True) == "UNKNOWN"
 
 
 json_values = st.recursive(

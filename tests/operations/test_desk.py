@@ -1,86 +1,17 @@
-"""What an operator's request is answered with, over a whole host in memory and a manifest in a real file."""
+"""What an operator's request is answered with: deploying, looking, validating, tearing down."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from reconciler.adapters.file_source import FileSource
 from reconciler.core.errors import ManifestError, Refused
-from reconciler.loop import Loop, Wake
-from reconciler.operations import Exit, Request
-from reconciler.operations.desk import Operations, Place
+from reconciler.core.rollout import Phase
+from reconciler.loop import Loop
+from reconciler.operations import Exit
 from reconciler.operations.progress import STEPS
-from tests.cycle.cycle_world import World
-
-GOOD = """\
-services:
-  image: demo:1   # the one
-  port: 3000
-nginx: {image: "nginx:1.30", port: 8080}
-network: {name: web, driver_type: bridge}
-"""
-
-
-class QuickLoop(Loop):
-    """Sleeps by the clock of the world, so that minutes pass in no time."""
-
-    def _next_wakes(self, delay_s: float) -> list[Wake]:
-        self.ports.clock.seconds += max(delay_s, 0.1)  # type: ignore[attr-defined]
-        return super()._next_wakes(0.0)
-
-
-class Desk:
-    def __init__(self, folder: Path) -> None:
-        self.world = World()
-        self.path = folder / "manifest.yaml"
-        self.write(GOOD)
-        source = FileSource(self.path, self.world.clock)
-        self.world.ports = dataclasses.replace(self.world.ports, source=source)
-        self.loop = QuickLoop(self.world.ports, self.world.setting, self.world.memory, lambda _cycle: None)
-        self.answer: tuple[int, dict[str, str], bytes] | None = (200, {"x-mode": "canary"}, b'{"mode": "canary"}')
-        place = Place(self.path, folder / "state")
-        self.operations = Operations(
-            place, source, lambda _acts: self.loop, self._replace, lambda _port, _path: self.answer
-        )
-
-    def write(self, text: str) -> None:
-        self.path.write_text(text, encoding="utf-8")
-        os.utime(self.path, (0, 0))
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        path.write_bytes(data)
-        os.utime(path, (0, 0))
-
-    def ask(self, verb: str, **args: Any) -> tuple[Exit, list[Any]]:
-        """The exit code, and all events."""
-        events = list(self.operations.run(Request(verb, args, "ann")))
-        assert [event["event"] for event in events].count("end") == 1
-        assert events[-1]["event"] == "end"
-        return Exit(events[-1]["exit"]), events  # type: ignore[arg-type]
-
-    def images(self) -> list[str]:
-        return self.world.images()
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
-
-
-@pytest.fixture
-def deployed(desk: Desk) -> Desk:
-    assert desk.ask("deploy")[0] is Exit.OK
-    return desk
-
-
-def steps(events: list[Any]) -> list[str]:
-    return [event["text"] for event in events if event["event"] == "step"]
-
+from tests.operations.desk_world import GOOD, Desk, lines, steps
 
 # ---------------------------------------------------------------- deploy
 
@@ -141,6 +72,42 @@ def test_an_update_that_is_not_healthy_leaves_what_ran(deployed: Desk) -> None:
     assert code is Exit.UNHEALTHY
     assert "What ran before goes on serving." in events[-1]["text"]
     assert deployed.images() == ["demo:1"]
+
+
+def test_an_update_is_deployed_once_it_is_promoted_and_only_watched(deployed: Desk) -> None:
+    deployed.world.traffic.rate = 20.0
+    deployed.wants("demo:2")
+    code, events = deployed.ask("deploy", timeout_s=900)
+    assert (code, steps(events)) == (Exit.OK, [text for _, text in STEPS])
+    assert deployed.app.phase is Phase.WATCHING
+    assert deployed.status()["services"][0]["image"] == "demo:2"
+
+
+def test_the_climb_of_a_canary_is_told_step_by_step(deployed: Desk) -> None:
+    deployed.world.traffic.rate = 20.0
+    deployed.wants("demo:2")
+    _, events = deployed.ask("deploy", timeout_s=900)
+    for step in ("step 1 of 3, 5 %", "step 2 of 3, 25 %", "step 3 of 3, 50 %"):
+        assert step in lines(events)
+
+
+def test_a_canary_that_the_manifest_keeps_is_deployed_with_its_first_requests(deployed: Desk) -> None:
+    deployed.wants("demo:2", "canary")
+    assert deployed.ask("deploy", timeout_s=300)[0] is Exit.OK
+    assert (deployed.app.phase, deployed.world.nginx.weights["app"]) == (Phase.ANALYZING, 5)
+    assert deployed.status()["services"][0]["mode"] == "canary"
+
+
+def test_an_update_that_policy_condemns_says_so_and_leaves_what_ran(deployed: Desk) -> None:
+    deployed.world.traffic.rate = 20.0
+    deployed.world.says("canary", allow=False, action="rollback", reason="Error rate exceeds 1% threshold")
+    deployed.wants("demo:2")
+    code, events = deployed.ask("deploy", timeout_s=900)
+    assert code is Exit.UNHEALTHY
+    assert events[-1]["text"] == ("Rolled back: Error rate exceeds 1% threshold. What ran before goes on serving.")
+    assert deployed.images() == ["demo:1"]
+    again, events = deployed.ask("deploy")
+    assert (again, "quarantined" in events[-1]["text"]) == (Exit.ERROR, True)
 
 
 def test_a_dead_engine_ends_a_deployment_after_a_few_tries(desk: Desk) -> None:
@@ -213,16 +180,6 @@ def test_init_writes_files_and_starts_nothing(desk: Desk) -> None:
 
 
 # ---------------------------------------------------------------- promote, teardown, the rest
-
-
-def test_promote_writes_the_mode_into_the_manifest_and_waits_until_it_is_so(deployed: Desk) -> None:
-    code, events = deployed.ask("promote", mode="canary")
-    assert code is Exit.OK
-    assert "mode: canary" in deployed.path.read_text()
-    assert "# the one" in deployed.path.read_text(), "a person's comments stay"
-    assert "X-Mode: canary" in events[-1]["text"]
-    (box,) = deployed.world.boxes()
-    assert dict(box.request.spec.environment)["MODE"] == "canary"
 
 
 def test_promoting_to_what_it_is_does_nothing(deployed: Desk) -> None:

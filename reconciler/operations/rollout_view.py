@@ -1,0 +1,162 @@
+"""A service's rollout as `status` and `why` show it: pure."""
+
+from __future__ import annotations
+
+from reconciler.core.desired import Json, Service
+from reconciler.core.evidence import Summary, as_json
+from reconciler.core.membership import of_group
+from reconciler.core.record import Cycle, Verdict
+from reconciler.core.rollout import Group, Phase, ServiceRollout
+from reconciler.formats.policy import standing
+
+
+def rollout_value(cycle: Cycle, state: ServiceRollout, wanted: Service | None) -> Json:
+    """Where the rollout is, what was measured, what policy says and what happens next; None at rest."""
+    if state.phase in (Phase.ABSENT, Phase.STABLE):
+        return None
+    summary, verdict = cycle.measured.get(state.service), cycle.judged.get(state.service)
+    limits = cycle.desired.limits.get("canary", {}) if cycle.desired else {}
+    duration_s = state.course.steps[state.step].duration_s if state.course.steps else 0.0
+    return {
+        "phase": state.phase.value,
+        "step": state.step + 1 if state.course.steps else 0,
+        "steps": len(state.course.steps),
+        "weight": _weight(cycle, state),
+        "since": state.since,
+        "step_seconds": round(state.step_s, 1),
+        "step_duration": duration_s,
+        "held": wanted is not None and wanted.mode == "canary",
+        "paused": _paused(state),
+        "stable": _group(cycle, state, state.stable, wanted),
+        "canary": _group(cycle, state, state.candidate, wanted),
+        "reason": _reason(cycle, state),
+        "next": what_next(state, wanted, verdict),
+        "policy": _policy(verdict, summary),
+        "window": _window(summary, limits.get("window_seconds")),
+        "limits": dict(limits),
+        "evidence": as_json(summary) if summary else None,
+        "quarantined": list(state.quarantined),
+        "chaos": summary.chaos if summary else None,
+    }
+
+
+def traffic_value(cycle: Cycle | None) -> dict[str, Json]:
+    """The guide's three numbers over the last window; None where nothing was measured, with the reason."""
+    summary = next(iter(cycle.measured.values()), None) if cycle else None
+    window = summary.window if summary else None
+    return {
+        "req_per_sec": window.req_per_sec if window else None,
+        "p99_latency_ms": window.p99_ms if window else None,
+        "error_rate": window.error_rate if window else None,
+        "why_unknown": window.why_unknown if window else "nothing was measured yet",
+    }
+
+
+def canary_verdict(cycle: Cycle | None) -> Json:
+    """What the canary policy says, as PASS, FAIL or UNKNOWN; a hold for want of evidence breaks no limit."""
+    if cycle is None or not cycle.judged:
+        return {"status": "UNKNOWN", "reason": "there is no canary to judge", "violations": []}
+    name, verdict = next(iter(cycle.judged.items()))
+    value = _policy(verdict, cycle.measured.get(name))
+    return {key: value[key] for key in ("status", "reason", "violations")}
+
+
+def what_next(state: ServiceRollout, wanted: Service | None, verdict: Verdict | None) -> str:
+    """What happens if all goes on as it is, in a sentence for people."""
+    if state.paused is not None and state.phase in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED):
+        return "nothing before `resume`; a bad sign still rolls back"
+    is_held = wanted is not None and wanted.mode == "canary"
+    is_last = state.step + 1 >= len(state.course.steps)
+    if state.phase is Phase.ANALYZING:
+        if verdict is not None and verdict.known and verdict.violations:
+            return "stays here until the limits are kept; rolls back once it is proven bad"
+        if is_last:
+            return "stays here until `promote`" if is_held else "promotes itself once policy allows it"
+        return f"{state.course.steps[state.step + 1].weight_pct} % of the requests once policy allows it"
+    if state.phase is Phase.SUSPENDED:
+        if state.is_suspended_by_verdict:
+            return "stays at 0 % until `resume` or `rollback`"
+        return "goes on at step 1 when answers are back"
+    return _NEXT.get(state.phase, "")
+
+
+_NEXT = {
+    Phase.STARTING: "gets its first requests once it is healthy",
+    Phase.PROMOTING: "the old containers stop, and are kept",
+    Phase.PARKING: "new stable containers start",
+    Phase.TURNING: "the old containers stop",
+    Phase.RENEWING: "takes over once the new stable containers are healthy",
+    Phase.SWITCHING: "the canary's containers are removed",
+    Phase.SETTLING: "the new revision is watched; the old one is kept until then",
+    Phase.WATCHING: "the old containers are removed when the watch is over",
+    Phase.HALTED: "`retry`, `rollback` or a newer manifest",
+    Phase.RETURNING: "takes the traffic back once the old containers are healthy",
+    Phase.RESTORING: "what went bad is removed",
+    Phase.ROLLING_BACK: "at rest once what was tried is removed",
+    Phase.UPDATING: "at rest once every replica is replaced",
+}
+
+
+def _weight(cycle: Cycle, state: ServiceRollout) -> int:
+    """The share the canary has now, where nginx's flags tell; else the one it is meant to have."""
+    seen = cycle.observed.proxy.weights.get(state.service) if cycle.observed else None
+    return state.weight_pct if seen is None else seen
+
+
+def _paused(state: ServiceRollout) -> Json:
+    if state.paused is None:
+        return None
+    return {"actor": state.paused.actor, "reason": state.paused.reason, "until": state.paused.until}
+
+
+def _group(cycle: Cycle, state: ServiceRollout, group: Group | None, wanted: Service | None) -> Json:
+    if group is None or cycle.observed is None:
+        return None
+    image, version = cycle.made_of.get(group.revision, ("", ""))
+    containers = of_group(cycle.observed, state.service, group)
+    return {
+        "revision": group.revision,
+        "version": version,
+        "image": image,
+        "ready": sum(container.is_ready for container in containers),
+        "wanted": wanted.replicas if wanted else len(containers),
+    }
+
+
+def _reason(cycle: Cycle, state: ServiceRollout) -> str:
+    said = next((d.reason for d in cycle.decisions if d.service == state.service), "")
+    return said or state.reason
+
+
+def _policy(verdict: Verdict | None, summary: Summary | None) -> dict[str, Json]:
+    if verdict is None:
+        return {
+            "status": "UNKNOWN",
+            "action": "",
+            "reason": "policy was not asked",
+            "violations": [],
+            "revision": "",
+            "decision_id": "",
+        }
+    return {
+        "status": standing(verdict, is_measured=summary is not None and not summary.window.why_unknown),
+        "action": verdict.action,
+        "reason": verdict.reason,
+        "violations": [
+            {"id": v.id, "message": v.message, "observed": v.observed, "limit": v.limit} for v in verdict.violations
+        ],
+        "revision": verdict.revision,
+        "decision_id": verdict.decision_id,
+    }
+
+
+def _window(summary: Summary | None, seconds: Json) -> dict[str, Json]:
+    window = summary.window if summary else None
+    return {
+        "requests": window.requests if window else None,
+        "req_per_sec": window.req_per_sec if window else None,
+        "error_rate": window.error_rate if window else None,
+        "p99_ms": window.p99_ms if window else None,
+        "seconds": window.seconds if window else seconds,
+        "why_unknown": window.why_unknown if window else "nothing was measured yet",
+    }

@@ -1,0 +1,305 @@
+"""What an operator says about a rollout: promote, roll back, pause, resume, retry, chaos, why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+
+from reconciler.core.desired import DesiredState, Mode, Service
+from reconciler.core.errors import Refused
+from reconciler.core.limits import limits_of
+from reconciler.core.membership import of_group
+from reconciler.core.record import Cycle, Trigger, Verdict
+from reconciler.core.rollout import Group, Phase
+from reconciler.core.trial import trials
+from reconciler.core.words import LookAgain, Noted, OfService, Pause, Promote, Resume, Retry, Rollback, Word, objection
+from reconciler.cycle import look
+from reconciler.formats import write_back
+from reconciler.formats.cycle_record import numberless
+from reconciler.formats.policy import question_canary, unknown
+from reconciler.loop import Loop
+from reconciler.measuring import question
+from reconciler.operations import TICK, Event, Events, Exit, Request, end, line
+
+MEASURING_PATIENCE_S = 12.0
+"""How long a promotion waits for a first measurement; the daemon has one every few seconds."""
+
+ROLLBACK_PATIENCE_S = 180.0
+
+Send = Callable[[str, int, str, str, bytes], tuple[int, Mapping[str, str], bytes] | None]
+"""Address, port, method, path and body to status, headers and body; None where nobody answers."""
+
+
+class Rollouts:
+    """Answers requests about rollouts. `replace_file` writes the manifest, `send` speaks to containers directly."""
+
+    def __init__(
+        self,
+        manifest: Path,
+        manifest_now: Callable[[], DesiredState],
+        open_loop: Callable[[bool], Loop],
+        replace_file: Callable[[Path, bytes], None],
+        send: Send,
+        follow: Callable[[Request, Word, float | None], Events],
+    ) -> None:
+        self._manifest = manifest
+        self._manifest_now = manifest_now
+        self._open_loop = open_loop
+        self._replace_file = replace_file
+        self._send = send
+        self._follow = follow
+
+    # ------------------------------------------------------------ promote
+
+    def promote(self, request: Request) -> Events:
+        """Another mode by way of the manifest: policy first, then its one scalar, then action, then confirmation."""
+        service = self._service(request)
+        if request.args.get("mode") == Mode.CANARY.value:
+            yield from self._keep_a_canary(request, service)
+        else:
+            yield from self._make_stable(request, service)
+
+    def _keep_a_canary(self, request: Request, service: Service) -> Events:
+        loop = self._open_loop(True)
+        state = loop.memory.rollout.of(service.name)
+        if service.mode is Mode.CANARY and state.phase is Phase.ANALYZING:
+            yield end(Exit.OK, f"{service.name} has a canary already, at {state.weight_pct} %")
+            return
+        yield from self._written(service, Mode.CANARY)
+        for event in self._followed(request, LookAgain()):
+            if event["event"] != "end" or event["exit"] != int(Exit.OK):
+                yield event
+                continue
+            now = loop.memory.rollout.of(service.name)
+            said = self._says(loop, service, now.candidate)
+            yield end(Exit.OK, f"{service.name} has a canary now, at {now.weight_pct} % of the requests{said}")
+
+    def _make_stable(self, request: Request, service: Service) -> Events:
+        loop = self._open_loop(True)
+        state = loop.memory.rollout.of(service.name)
+        if state.candidate is None or state.phase not in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED):
+            yield from self._written(service, Mode.STABLE)
+            words = "is stable already; nothing to do" if state.phase is Phase.STABLE else f"is {state.phase.words}"
+            yield end(Exit.OK, f"{service.name} {words}")
+            return
+        verdict = yield from self._gate(request, loop, service)
+        reason = request.args.get("reason")
+        is_forced = request.args.get("force") is True and isinstance(reason, str) and bool(reason.strip())
+        if not verdict.allow and not is_forced:
+            word = "denied" if verdict.known else "unknown"
+            self._note(loop, request, "promote", service.name, outcome=f"{word}: {verdict.reason}")
+            code, said = (Exit.DENIED, "DENIED") if verdict.known else (Exit.POLICY_FAILED, "Policy engine failed")
+            yield end(code, f"{said}: {verdict.reason}")
+            return
+        if not verdict.allow:
+            yield line(f"forced, though policy says: {verdict.reason}")
+        yield from self._written(service, Mode.STABLE)
+        is_newer = state.stable is not None and state.candidate.revision != state.stable.revision
+        why = f"forced: {reason}" if is_forced else (reason if isinstance(reason, str) else "")
+        said_word: Word = Promote(service.name, request.actor, why) if is_newer else LookAgain()
+        if not is_newer:
+            self._note(loop, request, "promote", service.name, outcome="done", reason=why)
+        for event in self._followed(request, said_word):
+            if event["event"] != "end" or event["exit"] != int(Exit.OK):
+                yield event
+                continue
+            now = loop.memory.rollout.of(service.name)
+            yield end(Exit.OK, f"{service.name} is stable now{self._says(loop, service, now.stable)}")
+
+    def _followed(self, request: Request, word: Word) -> Events:
+        """How it goes on, without the steps of a deployment: this is none."""
+        return (event for event in self._follow(request, word, None) if event["event"] != "step")
+
+    def _gate(self, request: Request, loop: Loop, service: Service) -> Generator[Event, None, Verdict]:
+        """Policy's answer to the operator's question, on the last window; waits for a measurement."""
+        began = loop.ports.clock.monotonic()
+        verdict = unknown("canary", "nothing was measured yet")
+        for cycle in loop.follow(Trigger("operator", "promote", request.actor), LookAgain()):
+            if cycle is None:
+                yield TICK
+            else:
+                verdict, is_measured = _asked(loop, cycle, service.name)
+                if is_measured:
+                    break
+            if loop.ports.clock.monotonic() - began > MEASURING_PATIENCE_S:
+                break
+        return verdict
+
+    def _written(self, service: Service, mode: Mode) -> Events:
+        """The manifest says `mode`; every other byte stays."""
+        if service.mode is mode:
+            return
+        text = self._manifest.read_bytes()
+        self._replace_file(self._manifest, write_back.set_mode(text, service.name, mode.value))
+        yield line(f"{self._manifest.name}: {service.name} mode {service.mode} → {mode}")
+
+    def _says(self, loop: Loop, service: Service, group: Group | None) -> str:
+        """What the containers themselves say of their mode, in body and header; "" where they say nothing."""
+        if service.port is None or service.healthcheck is None or not service.healthcheck.path or loop.latest is None:
+            return ""
+        observed = loop.latest.observed
+        containers = of_group(observed, service.name, group) if observed else ()
+        address = next((c.address for c in containers if c.is_ready and c.address), None)
+        answer = self._send(address, service.port, "GET", service.healthcheck.path, b"") if address else None
+        mode = group.release.mode.value if group else ""
+        if answer is None or mode.encode() not in answer[2]:
+            return "; its health check does not name a mode"
+        header = answer[1].get("x-mode")
+        return f" (its health check says mode {mode}{', X-Mode: ' + header if header else ''})"
+
+    # ------------------------------------------------------------ roll back, pause, resume, retry
+
+    def rollback(self, request: Request) -> Events:
+        """Back to what ran before; never held up by the canary's own sickness."""
+        service = self._service(request)
+        loop = self._open_loop(True)
+        word = Rollback(service.name, request.actor, _text(request, "reason"))
+        self._fitting(loop, word)
+        yield from self._written(service, Mode.STABLE)
+        began, said = loop.ports.clock.monotonic(), set[str]()
+        for cycle in loop.follow(Trigger("operator", "rollback", request.actor, word.reason), word):
+            if cycle is None:
+                yield TICK
+                continue
+            state = cycle.rollout.of(service.name)
+            for news in filter(None, (d.reason for d in cycle.decisions if d.service == service.name)):
+                if numberless(news) not in said:
+                    said.add(numberless(news))
+                    yield line(news)
+            if state.phase in (Phase.STABLE, Phase.ABSENT):
+                stable = state.stable.revision[:12] if state.stable else "nothing"
+                yield end(Exit.OK, f"Rolled back: {service.name} runs {stable}")
+                return
+            if loop.ports.clock.monotonic() - began > ROLLBACK_PATIENCE_S:
+                yield end(Exit.ERROR, f"not done after {ROLLBACK_PATIENCE_S:g} s; it goes on: {state.reason}")
+                return
+
+    def pause(self, request: Request) -> Events:
+        """Keep a rollout where it is, measured."""
+        for_s = request.args.get("for_s")
+        until = self._open_loop(True).ports.clock.now() + for_s if isinstance(for_s, int | float) else None
+        word = Pause(self._service(request).name, request.actor, _text(request, "reason"), until)
+        yield from self._say(request, word, "is paused" + (f" for {for_s:g} s" if until is not None else ""))
+
+    def resume(self, request: Request) -> Events:
+        """End a pause or a suspension."""
+        word = Resume(self._service(request).name, request.actor, _text(request, "reason"))
+        yield from self._say(request, word, "goes on")
+
+    def retry(self, request: Request) -> Events:
+        """Lift the quarantine, or try a halted promotion again."""
+        reason = _text(request, "reason")
+        if not reason.strip():
+            raise Refused("retry needs a --reason: it lets a revision run again that was rolled back")
+        word = Retry(self._service(request).name, request.actor, reason)
+        yield from self._say(request, word, "is tried again")
+
+    def _say(self, request: Request, word: OfService, done: str) -> Events:
+        loop = self._open_loop(True)
+        self._fitting(loop, word)
+        for cycle in loop.follow(Trigger("operator", request.verb, request.actor, word.reason), word):
+            if cycle is None:
+                yield TICK
+                continue
+            if cycle.errors:
+                yield end(Exit.ERROR, cycle.errors[-1])
+            else:
+                state = cycle.rollout.of(word.service)
+                yield end(Exit.OK, f"{word.service} {done}: {state.phase.words}, {state.weight_pct} %")
+            return
+
+    def _fitting(self, loop: Loop, word: OfService) -> None:
+        """Raises Refused where the word makes no sense now."""
+        why = objection(loop.memory.rollout.of(word.service), word)
+        if why:
+            raise Refused(why)
+
+    # ------------------------------------------------------------ chaos
+
+    def chaos(self, request: Request) -> Events:
+        """Let a canary fail on purpose; never stable."""
+        service, loop = self._service(request), self._open_loop(True)
+        state = loop.memory.rollout.of(service.name)
+        if state.candidate is None or state.candidate.release.mode is not Mode.CANARY or service.port is None:
+            raise Refused(
+                f"{service.name} has no canary, and chaos is refused for stable. `promote canary` starts one."
+            )
+        body, words = _chaos_body(request)
+        cycle = look(loop.ports, loop.setting, loop.memory, Trigger("operator", "chaos", request.actor))
+        mine = of_group(cycle.observed, service.name, state.candidate) if cycle.observed else ()
+        for container in mine:
+            if not container.is_running or container.address is None:
+                continue
+            answer = self._send(container.address, service.port, "POST", "/chaos", body)
+            if answer is None or answer[0] != 200:
+                said = f"HTTP {answer[0]}: {answer[2][:200].decode('utf-8', 'replace')}" if answer else "no answer"
+                yield end(Exit.ERROR, f"{container.name} did not take it: {said}")
+                return
+            yield line(f"{container.name}: {words}")
+        self._note(loop, request, "chaos", service.name, detail=words)
+        yield end(Exit.OK, f"chaos: {words}")
+
+    # ------------------------------------------------------------ helpers
+
+    def _service(self, request: Request) -> Service:
+        """The one that was named, else the only one."""
+        desired, named = self._manifest_now(), request.args.get("service")
+        name = named if isinstance(named, str) and named else desired.services[0].name
+        found = desired.service(name)
+        if found is None:
+            known = ", ".join(service.name for service in desired.services)
+            raise Refused(f"there is no service {name!r}; the manifest has: {known}")
+        return found
+
+    def _note(
+        self,
+        loop: Loop,
+        request: Request,
+        word: str,
+        service: str,
+        *,
+        detail: str = "",
+        outcome: str = "done",
+        reason: str = "",
+    ) -> None:
+        """Have it recorded: by the daemon's next cycle, or by one of our own."""
+        noted = Noted(word, service, request.actor, reason, detail, outcome)
+        trigger = Trigger("operator", word, request.actor, reason)
+        if loop.turns_itself:
+            loop.wake(trigger, noted)
+        else:
+            next(iter(loop.follow(trigger, noted)))
+
+
+def _asked(loop: Loop, cycle: Cycle, name: str) -> tuple[Verdict, bool]:
+    """Policy's answer about the cycle's window, and whether there was a window to ask about."""
+    if cycle.desired is None or cycle.observed is None:
+        return unknown("canary", "; ".join(cycle.errors) or "no manifest is in force"), False
+    found = [t for t in trials(cycle.desired, cycle.rollout, cycle.observed) if t.service.name == name and t.is_judged]
+    summary = cycle.measured.get(name)
+    revision = next((r for r, health in cycle.observed.policies.items() if health.ready), None)
+    if not found or summary is None or not summary.about.startswith("canary/"):
+        return unknown("canary", "the canary is not measured yet"), False
+    if revision is None:
+        return unknown("canary", "the policy engine does not answer"), False
+    limits = limits_of(cycle.desired.limits.get("canary", {}))
+    asked = question(found[0], summary, limits, purpose="promote")
+    return loop.ports.policy.evaluate("canary", question_canary(asked), revision), bool(summary.window.requests)
+
+
+def _text(request: Request, name: str) -> str:
+    value = request.args.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _chaos_body(request: Request) -> tuple[bytes, str]:
+    """The workload's own words for it, and ours for people."""
+    what, value = request.args.get("what"), request.args
+    if what == "slow" and isinstance(value.get("duration"), int | float):
+        return json.dumps({"mode": "slow", "duration": value["duration"]}).encode(), f"slow {value['duration']:g} s"
+    if what == "error" and isinstance(value.get("rate"), int | float):
+        return json.dumps({"mode": "error", "rate": value["rate"]}).encode(), f"error rate {value['rate']:g}"
+    if what == "recover":
+        return b'{"mode": "recover"}', "recover"
+    raise Refused("chaos is `slow --duration SECONDS`, `error --rate 0..1` or `recover`")
