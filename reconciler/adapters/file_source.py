@@ -202,7 +202,9 @@ class FileSource:
             return tester.SecretFile(trouble="is a symbolic link" if is_link else "is not a small file of text")
         mode = stat.S_IMODE(self._beside[path].st_mode)
         if mode & 0o077:
-            return tester.SecretFile(trouble=f"is open to others (mode {mode:04o}); `chmod 600 {tester.FOLDER}/{name}`")
+            return tester.SecretFile(
+                trouble=f"is open to others (mode {mode:04o})", remedy=f"chmod 600 {tester.FOLDER}/{name}"
+            )
         return tester.SecretFile(text)
 
     def _text(self, path: Path) -> str:

@@ -15,9 +15,17 @@ PROXY_RUN = "/run/swiftdeploy"
 PROXY_TMP = "/tmp:rw,nosuid,nodev,noexec,size=1g,mode=1777"
 """nginx keeps request bodies of up to 64 MB there; memory is used as they come."""
 PROXY_LOG = "/var/log/swiftdeploy"
-PROXY_LOG_TMPFS = f"{PROXY_LOG}:rw,nosuid,nodev,noexec,size=64m,mode=1777"
-"""nginx's count of what it did, for the daemon to read. Full while nobody reads it, and then lines are left out."""
 EVIDENCE_LOG = f"{PROXY_LOG}/evidence.log"
+
+
+def proxy_log_tmpfs(user: str) -> str:
+    """Where nginx, running as `user` (`uid:gid`), counts what it did, for the daemon to read.
+
+    Full while nobody reads it, and then lines are left out. It belongs to nginx: a mode alone is lost when the
+    container is started again, since runc then gives the mount that of the folder it made the first time.
+    """
+    uid, _, gid = user.partition(":")
+    return f"{PROXY_LOG}:rw,nosuid,nodev,noexec,size=64m,mode=0755,uid={uid},gid={gid or uid}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ def proxy_container(desired: DesiredState, image: ObservedImage, layout: Layout)
             Mount("bind", f"{layout.rendered}/nginx/live", PROXY_LIVE, read_only=True),
             Mount("bind", f"{layout.run}/nginx", PROXY_RUN),
         ),
-        tmpfs=(PROXY_TMP, PROXY_LOG_TMPFS),
+        tmpfs=(PROXY_TMP, proxy_log_tmpfs(layout.user)),
         stop_signal="SIGQUIT",
         stop_grace_period_s=desired.nginx.proxy_timeout_s,
     )

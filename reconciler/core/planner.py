@@ -46,6 +46,7 @@ from reconciler.core.plan import (
     WriteFile,
 )
 from reconciler.core.rollout import Group, Phase, Rollout, ServiceRollout
+from reconciler.core.signs import CRASH_LOOP_RESTARTS
 from reconciler.core.targets import PolicyTarget, Targets
 
 PROXY_CONFIG = "nginx/live/nginx.conf"
@@ -269,10 +270,12 @@ class _Draft:
     ) -> int | None:
         if spec is None:
             return None
-        here = [c for c in containers if c.revision == spec.digest() and c.status not in GONE]
+        here = [c for c in containers if c.revision == spec.digest() and c.status not in GONE and not _is_stuck(c)]
         for other in containers:
             if other not in here:
-                self.remove(other, "not the nginx that is wanted", 0)
+                self.remove(
+                    other, "it fails again and again" if _is_stuck(other) else "not the nginx that is wanted", 0
+                )
         text = self.wish.files[PROXY_CONFIG]
         written = None
         if self.observed.files.get(PROXY_CONFIG) != sha256(text):
@@ -636,6 +639,11 @@ def is_on_trial(state: ServiceRollout, group: Group) -> bool:
 
 
 _ON_TRIAL = frozenset({Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED, Phase.ROLLING_BACK})
+
+
+def _is_stuck(container: ObservedContainer) -> bool:
+    """Docker restarts it again and again: what it is started with does not change by that, a new container may."""
+    return container.status in BEING_HEALED and container.restarts >= CRASH_LOOP_RESTARTS
 
 
 def running_grace(spec: ContainerSpec) -> float:

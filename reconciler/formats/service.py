@@ -88,8 +88,8 @@ def _tester_digest(service: str, node: Node, context: Context) -> str | None:
     if not trouble:
         return tester.digest(service, secret)
     path = f"{tester.FOLDER}/{name}"
-    how = f"Put one there: (umask 077; {tester.HOW_TO_MAKE} > {path})"
-    context.findings.problem(node, f"{node.path}: {path} {trouble}. {how}, or remove the line.")
+    remedy = found.remedy or f"(umask 077; {tester.HOW_TO_MAKE} > {path})"
+    context.findings.problem(node, f"{node.path}: {path} {trouble}. `{remedy}`, or remove the line.")
     return None
 
 

@@ -26,7 +26,7 @@ from reconciler.adapters.ingress_metrics import IngressMetrics
 from reconciler.adapters.local_images import LocalImages
 from reconciler.adapters.metrics import CountedTwice
 from reconciler.adapters.probe_traffic import ProbeTraffic
-from reconciler.core.containers import EVIDENCE_LOG, PROXY_LIVE, PROXY_LOG_TMPFS, PROXY_RUN, PROXY_TMP
+from reconciler.core.containers import EVIDENCE_LOG, PROXY_LIVE, PROXY_RUN, PROXY_TMP, proxy_log_tmpfs
 from reconciler.core.desired import Nginx, RolloutSpec, Route, Service
 from reconciler.core.observed import ObservedContainer, Slot, Status
 from reconciler.core.readings import Counted, Reading
@@ -57,7 +57,8 @@ class Site:
             ["-c", f"{PROXY_LIVE}/nginx.conf", "-e", "stderr"],
             volumes={str(folder / "live"): {"bind": PROXY_LIVE}, str(folder / "run"): {"bind": PROXY_RUN}},
             tmpfs=dict(
-                entry.split(":", 1) for entry in (PROXY_TMP, PROXY_LOG_TMPFS.replace("size=64m", f"size={log_size}"))
+                entry.split(":", 1)
+                for entry in (PROXY_TMP, proxy_log_tmpfs("65534:65534").replace("size=64m", f"size={log_size}"))
             ),
             **options,
         )

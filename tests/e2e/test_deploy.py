@@ -136,6 +136,8 @@ def test_rendering_again_must_give_the_same_bytes(stack: Stack) -> None:
 
 
 def test_promote_must_switch_the_mode_and_back_and_change_one_line(stack: Stack) -> None:
+    """Without a daemon: a canary of the same revision, which gets every request here, and back."""
+    stack.write(stack.manifest(service="rollout: {steps: [{weight: 100, duration: 0s}], watch: 0s}"))
     assert stack.run("deploy").returncode == 0
     before = stack.path.read_text()
     done = stack.run("promote", "canary")
@@ -146,7 +148,14 @@ def test_promote_must_switch_the_mode_and_back_and_change_one_line(stack: Stack)
     again = stack.run("promote", "canary")
     assert again.returncode == 0
     assert "already" in again.stdout + again.stderr
-    assert stack.run("promote", "stable").returncode == 0
+    denied = stack.run("promote", "stable")
+    assert denied.returncode == 3, "policy is asked first, and nothing was measured"
+    assert "mode: canary" in stack.path.read_text()
+    for _ in range(40):
+        stack.get()
+    back = stack.run("promote", "stable")
+    assert back.returncode == 0, back.stderr
+    assert "mode: stable" in stack.path.read_text()
     assert "x-mode" not in stack.get()[1]
 
 

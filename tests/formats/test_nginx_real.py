@@ -792,14 +792,14 @@ def test_nginx_complains_about_nothing(proxy, start):
 # ── testers ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def tested(start: Callable[..., Application], **changes: object) -> Upstreams:
+def with_testers(start: Callable[..., Application], **changes: object) -> Upstreams:
     """A service with a tester's header, and a backend in each slot."""
     plain = service(blue=start("blue").member, green=start("green").member)
     return dataclasses.replace(plain, tester="0" * 16, **changes)  # type: ignore[arg-type]
 
 
 def test_a_tester_gets_the_side_that_it_asks_for_and_its_secret_goes_no_further(proxy, start):
-    running = proxy(tested(start))
+    running = proxy(with_testers(start))
     for weight, always, never in ((0, "blue", "blue"), (1, "green", "blue"), (99, "green", "blue")):
         running.weigh("app", weight)
         for wish, name in (("always", always), ("never", never), ("ALWAYS", always)):
@@ -813,7 +813,7 @@ def test_a_tester_gets_the_side_that_it_asks_for_and_its_secret_goes_no_further(
 
 @pytest.mark.parametrize("secret", ["", SECRET.lower(), SECRET[:-1], f"{SECRET}4", SECRET.replace(".", "x"), "1", ".*"])
 def test_a_stranger_is_sent_where_everybody_is(proxy, start, secret):
-    running = proxy(tested(start))
+    running = proxy(with_testers(start))
     running.weigh("app", 0)
     answers = {json.loads(running.ask("/", X_Canary="always", X_Canary_Secret=secret)[2])["name"] for _ in range(5)}
     running.weigh("app", 100)
@@ -826,7 +826,7 @@ def test_a_stranger_is_sent_where_everybody_is(proxy, start, secret):
 
 
 def test_a_stickys_tester_steers_too_and_others_stay_where_they_were(proxy, start):
-    running = proxy(tested(start, sticky=True))
+    running = proxy(with_testers(start, sticky=True))
     running.weigh("app", 50)
     cookie = f"swiftdeploy={'0' * 32}"
     usual = {json.loads(running.ask("/", Cookie=cookie)[2])["name"] for _ in range(10)}
@@ -837,7 +837,7 @@ def test_a_stickys_tester_steers_too_and_others_stay_where_they_were(proxy, star
 
 
 def test_only_what_nobody_steered_is_evidence(proxy, start):
-    upstreams = tested(start)
+    upstreams = with_testers(start)
     running = proxy(upstreams)
     running.weigh("app", 5)
     for wish in ("always", "never"):
@@ -853,7 +853,7 @@ def test_only_what_nobody_steered_is_evidence(proxy, start):
 
 
 def test_a_secret_that_is_not_at_hand_makes_nobody_a_tester(proxy, start):
-    running = proxy(tested(start))
+    running = proxy(with_testers(start))
     (file,) = Path(running.view.testers_dir).iterdir()
     file.write_text(tester.map_text(None))
     running.reload(dataclasses.replace(running.view, project="again"))
