@@ -28,7 +28,7 @@ check: ## format, lint, types, import contracts, fast tests, policy tests, the w
 	$(PYTHON) -m ruff check . $(PYTHON_SCRIPTS)
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
-	$(PYTHON) -m pytest tests -m "not engine"
+	$(PYTHON) -m pytest tests -n 2 -m "not engine"
 	@$(PYTHON) scripts/opa test opa || { status=$$?; [ $$status -eq 127 ] && echo "LEFT OUT: opa test, no OPA to be had (see above)"; }
 	scripts/wheel
 

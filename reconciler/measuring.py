@@ -68,6 +68,7 @@ def look_at(
             now=now,
             horizon_s=trial.horizon_s,
             share=trial.share,
+            excuses_chaos=trial.is_held,
         )
     summaries = {name: summarise(one, limits, now) for name, one in evidence.items()}
     return found, Measured(evidence, summaries)

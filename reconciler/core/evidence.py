@@ -75,13 +75,16 @@ def measure(
     now: float,
     horizon_s: float,
     share: float | None,
+    excuses_chaos: bool = True,
 ) -> Evidence:
     """The evidence after a cycle that read these containers, by container ID.
 
     At rest `canary` is stable itself and `baseline` is empty: then its own counts go into the history.
 
     `provider` is the manifest's (`auto`, `app`, `ingress`, `prometheus`), `horizon_s` how long the rollout may take,
-    `share` the canary's share of the traffic where that is meant to be exact. Called less than SAMPLE_S after the
+    `share` the canary's share of the traffic where that is meant to be exact. `excuses_chaos`: what is done under
+    chaos is no evidence, and it starts afresh when the chaos ends; for a canary that is kept on purpose, since any
+    other one could excuse itself by claiming chaos. Called less than SAMPLE_S after the
     last cycle that counted, it answers `evidence` unchanged; a cycle in which no canary could be read leaves what is
     counted to the next.
     """
@@ -103,9 +106,9 @@ def measure(
     if not gained.counted:
         return _with_history(evidence, stable, was_chaos)
     evidence = _with_window(evidence, gained, limits, span_s, now)
-    if _is_chaos(evidence.chaos):
+    if excuses_chaos and _is_chaos(evidence.chaos):
         return evidence
-    if _is_chaos(was_chaos):
+    if excuses_chaos and _is_chaos(was_chaos):
         return _afresh(evidence, now)
     evidence = _with_traffic(evidence, canary, baseline, gained, other, share)
     evidence = replace(evidence, agreement=compared(evidence.agreement, gained, span_s))

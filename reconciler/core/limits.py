@@ -28,7 +28,7 @@ class Limits:
     beta: float = 0.05
     rollback_tests: int = 4
     advance_e: float = 1.0
-    sustained_seconds: float = 15.0
+    sustained_seconds: float = 10.0
     caution_e: float = 3.0
     odds_ratio_tolerated: float = 1.5
     lean_e: float = 2.0

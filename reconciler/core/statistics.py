@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 MIXTURE = (0.30, 0.20, 0.15, 0.15, 0.10, 0.10)
 MULTIPLES = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-PROMISES = (0.30, 0.25, 0.20, 0.10, 0.05, 0.10)
+PROMISES = (0.25, 0.30, 0.25, 0.10, 0.05, 0.05)
 PARTS = (2 / 3, 1 / 2, 1 / 3, 1 / 5, 1 / 20, 0.0)
 CATASTROPHES = (0.5, 0.7, 0.9, 0.99)
 EVENLY = (0.25, 0.25, 0.25, 0.25)
