@@ -157,17 +157,28 @@ class Traffic:
         self._at = 0.0
 
     def set(self, slots: Any) -> None:
-        self.probed = {(service.name, slot) for service, slot in slots}
+        self.probed = {(service.name, slot) for service, slot in slots if service.rollout.probe_path}
 
     def flow(self) -> None:
         """Let the time since the last look pass."""
         now = self.world.clock.monotonic()
-        requests, self._at = self.rate * (now - self._at), now
-        for box_id, share in self._shares().items():
+        passed, self._at = now - self._at, now
+        requests = self.rate * passed
+        probes = 10.0 * passed
+        for box_id, count in [*((b, requests * share) for b, share in self._shares().items()), *self._probed(probes)]:
             counts = self._counts.setdefault(box_id, [0.0, 0.0, 0.0])
             image = self.world.engine.boxes[box_id].request.spec.image
             for i, part in enumerate((1.0, self.errors.get(image, 0.0), self.slow.get(image, 0.0))):
-                counts[i] += requests * share * part
+                counts[i] += count * part
+
+    def _probed(self, count: float) -> Iterator[tuple[str, float]]:
+        """Our own requests, to the members that nginx lists in each slot."""
+        by_address = {
+            a: box.id for box in self.world.boxes() if self.world.is_well(box) for a in box.endpoints.values()
+        }
+        for name, slot in self.probed:
+            there = [by_address[a] for a in _members(self.world.nginx.live or "", f"{name}-{slot}") if a in by_address]
+            yield from ((box_id, count / len(there)) for box_id in there)
 
     def _shares(self) -> dict[str, float]:
         text = self.world.nginx.live

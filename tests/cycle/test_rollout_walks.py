@@ -455,6 +455,19 @@ def test_a_pause_ends_by_itself_or_on_a_word(world: World) -> None:
     rests_at(world, "demo:2")
 
 
+def test_a_blue_green_rollout_is_judged_by_probes_and_then_gets_everything_at_once() -> None:
+    blue_green = {"strategy": Strategy.BLUE_GREEN, "probe_path": "/"}
+    world = running(wish(rollout=blue_green))
+    world.wants(wish("demo:2", rollout=blue_green))
+    rests_at(world, "demo:2")
+    assert list(weights(world)) == [0, 100, 0]
+    world.traffic.errors["demo:3"] = 0.5
+    world.wants(wish("demo:3", rollout=blue_green))
+    world.until(lambda _: bool(world.app.quarantined), 600)
+    rests_at(world, "demo:2")
+    assert list(weights(world)) == [0, 100, 0], "no request but our own ever went to it"
+
+
 def test_an_adopted_canary_becomes_stable_as_it_is() -> None:
     adopt = {"promotion": "adopt"}
     world = running(wish(rollout=adopt))

@@ -175,6 +175,18 @@ def test_a_daemon_killed_mid_rollout_goes_on_where_it_was(site: Stack) -> None:
     assert moves(site).count("start") == 2, "the deployment, and one rollout"
 
 
+def test_a_blue_green_rollout_is_judged_by_our_own_requests(site: Stack) -> None:
+    strategy = (
+        "rollout: {strategy: blue_green, probe: {path: /, rate: 30}, steps: [{weight: 50, duration: 3s}], watch: 4s}"
+    )
+    site.write(manifest(site, f'version: "2.0.0"\n{strategy}'))
+    wait_for("promoted and at rest", lambda: _rests(site, "2.0.0"), 120)
+    assert not {25, 50} & set(weights(site)), "all or nothing"
+    site.write(manifest(site, strategy, variant("errors")))
+    wait_for("rolled back", lambda: site.service()["quarantined"], 120)
+    assert site.answers("2.0.0")
+
+
 # ---------------------------------------------------------------- the guide's scenarios
 
 
