@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from bench.measures import ROWS, Row
+from bench import audit, rollouts
+from bench.measures import ROWS as BASIC
+from bench.measures import Row
+
+ROWS = {**BASIC, **rollouts.ROWS, "audit": audit.audit_cost}
 
 
 def main() -> int:

@@ -184,4 +184,18 @@ def status_and_history() -> Iterator[Row]:
     )
 
 
-ROWS = {"gone": is_gone, "rollouts": rollouts, "evaluation": evaluation, "status": status_and_history}
+def ingress() -> Iterator[Row]:
+    """Reading nginx's count of 5,000 requests a second."""
+    from bench.ingress import ingress_cost
+
+    share, _ = ingress_cost()
+    yield Row("nginx's count at 5,000 requests/s, of one core", f"{share:.2%}", "-", "-", "≤ 10 %", share <= 0.1)
+
+
+ROWS = {
+    "gone": is_gone,
+    "rollouts": rollouts,
+    "evaluation": evaluation,
+    "ingress": ingress,
+    "status": status_and_history,
+}

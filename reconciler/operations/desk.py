@@ -204,9 +204,10 @@ class Operations:
         )
         yield _check(3, "image exists", not missing, detail)
         taken = engine.ports_taken.get(desired.nginx.port, "")
-        yield _check(4, f"port {desired.nginx.port} is free", not taken, taken)
         nginx = engine.images.get(desired.nginx.image)
         running = next((c for c in cycle.observed.of(PROXY) if c.is_running), None)
+        held = taken or ("this project's own nginx has it" if running else "")
+        yield _check(4, f"port {desired.nginx.port} is free", not taken, held)
         if nginx is None:
             yield _check(
                 5, "nginx configuration", False, f"{desired.nginx.image} is not on this machine; `deploy` gets it"
