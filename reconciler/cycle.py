@@ -23,7 +23,7 @@ from reconciler.core.observed import EngineState, Health, ObservedContainer, Obs
 from reconciler.core.plan import CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
 from reconciler.core.planner import Wish, make_plan
 from reconciler.core.record import Cycle, Trigger, Verdict
-from reconciler.core.rollout import Decision, Phase, Release, Rollout
+from reconciler.core.rollout import Decision, Move, Phase, Release, Rollout, ServiceRollout
 from reconciler.core.targets import PolicyTarget, Targets, make_targets, wanted_images
 from reconciler.core.words import Deploy, LookAgain, Word, hear
 from reconciler.executor import apply_plan, performer
@@ -150,12 +150,21 @@ def _imagined(
         notes.measured = _measured(ports, desired, targets, rollout, observed, memory.evidence)
     decisions = decide(rollout, Context(targets, observed, now, _OPEN if ahead else verdict, notes.measured.verdicts))
     if ahead:
+        decisions = tuple(_under_way(decision, rollout.of(decision.service)) for decision in decisions)
         rollout = _with_subnet(ports, advance(rollout, decisions, now), observed)
     rollout = remember(rollout, observed, {service.name: service.replicas for service in desired.services})
     view = rendered.render(desired, targets, rollout, setting.layout)
     wish = Wish(desired, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
     notes.saw(desired, observed, decisions, make_plan(wish, observed, rollout), targets)
     return notes.cycle(rollout, ports), view
+
+
+def _under_way(decision: Decision, state: ServiceRollout) -> Decision:
+    """What a look ahead can say of a rollout that runs: it goes on, by what will be measured."""
+    if state.phase in (Phase.ABSENT, Phase.STABLE, Phase.WATCHING):
+        return decision if state.phase is not Phase.WATCHING else Decision(state.service, Move.HOLD)
+    steps = f", step {state.step + 1} of {len(state.course.steps)}" if state.course.steps else ""
+    return Decision(state.service, Move.HOLD, f"a rollout is under way: {state.phase.words}{steps}; see `why`")
 
 
 _OPEN = Verdict("infrastructure", allow=True, reason="not asked: nothing is done", action="promote")

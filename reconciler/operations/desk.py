@@ -243,6 +243,10 @@ class Operations:
                 for name, text in STEPS[told : progress.done]:
                     yield {"event": "step", "name": name, "text": text}
                 told = progress.done
+                course = _course(cycle)
+                if course and course not in said:
+                    said.add(course)
+                    yield line(course + (_ONLY_LOOKING if loop.turns_itself else _STAYS_THERE))
                 for news in _news(cycle):
                     if numberless(news) not in said:
                         said.add(numberless(news))
@@ -376,6 +380,20 @@ def _news(cycle: Cycle) -> list[str]:
     images = cycle.observed.engine.images.values() if cycle.observed else ()
     told += [f"{i.used} stands in for {i.reference}, which is not to be had here" for i in images if i.is_substitute]
     return [*told, *cycle.errors]
+
+
+_ONLY_LOOKING = " Ctrl-C ends only this command; the daemon goes on."
+_STAYS_THERE = " Ctrl-C leaves it where it is, until the next command or a daemon goes on."
+
+
+def _course(cycle: Cycle) -> str:
+    """What a rollout that has just got its first requests has before it; "" while there is none."""
+    for state in cycle.rollout.services.values():
+        if state.phase is Phase.ANALYZING and state.course.steps:
+            steps = ", ".join(f"{step.weight_pct} %" for step in state.course.steps)
+            least_s = sum(step.duration_s for step in state.course.steps)
+            return f"{state.service}: a canary runs: {steps} of the requests, {least_s:g} s at least, judged by them."
+    return ""
 
 
 def _patience_s(cycle: Cycle | None) -> float:

@@ -80,7 +80,10 @@ class Rollouts:
         state = loop.memory.rollout.of(service.name)
         if state.candidate is None or state.phase not in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED):
             yield from self._written(service, Mode.STABLE)
-            words = "is stable already; nothing to do" if state.phase is Phase.STABLE else f"is {state.phase.words}"
+            words = {
+                Phase.STABLE: "is stable already; nothing to do",
+                Phase.WATCHING: "was promoted already, and is watched; nothing to do",
+            }.get(state.phase, f"has no canary to promote: it is {state.phase.words}")
             yield end(Exit.OK, f"{service.name} {words}")
             return
         verdict = yield from self._gate(request, loop, service)
@@ -109,7 +112,8 @@ class Rollouts:
 
     def _followed(self, request: Request, word: Word) -> Events:
         """How it goes on, without the steps of a deployment: this is none."""
-        return (event for event in self._follow(request, word, None) if event["event"] != "step")
+        events = self._follow(request, word, None)
+        return (e for e in events if e["event"] != "step" and "stands in for" not in str(e.get("text", "")))
 
     def _gate(self, request: Request, loop: Loop, service: Service) -> Generator[Event, None, Verdict]:
         """Policy's answer to the operator's question, on the last window; waits for a measurement."""
