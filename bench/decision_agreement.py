@@ -8,10 +8,10 @@ import numpy as np
 
 from bench.decision_rule import PROMOTED, ROLLED_BACK, TAIL, UNDECIDED, Ladder, Run
 from bench.decision_worlds import BLOCK_S, Ints, Site
-from reconciler.core.baseline import Baseline, Block
 from reconciler.core.evidence import Evidence, Limits, Summary, begin, measure, summarise
-from reconciler.core.readings import Counted, Reading, Unread
-from reconciler.core.statistics import intraclass_correlation
+from reconciler.core.evidence.baseline import Baseline, Block
+from reconciler.core.evidence.readings import Counted, Reading, Unread
+from reconciler.core.evidence.statistics import intraclass_correlation
 
 BEGAN = 1_000_000.0
 NOT_ASKED = Unread("not asked", is_absent=True)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.decision_worlds import BLOCK_S, BLOCKS, Arm, Floats, Ints, Site
-from reconciler.core.evidence_state import CATASTROPHE_LATE
-from reconciler.core.limits import Limits
-from reconciler.core.metric import LATE, REACH
-from reconciler.core.statistics import CATASTROPHES, MIXTURE, MULTIPLES, PARTS, PROMISES
+from reconciler.core.evidence.limits import Limits
+from reconciler.core.evidence.metric import LATE, REACH
+from reconciler.core.evidence.state import CATASTROPHE_LATE
+from reconciler.core.evidence.statistics import CATASTROPHES, MIXTURE, MULTIPLES, PARTS, PROMISES
 
 UNDECIDED, PROMOTED, ROLLED_BACK = 0, 1, -1
 WEIGHTS = np.array(MIXTURE)

@@ -12,8 +12,8 @@ from pathlib import Path
 from reconciler.adapters.ingress_metrics import IngressMetrics
 from reconciler.core.containers import PROXY_LOG
 from reconciler.core.desired import Service
+from reconciler.core.evidence.readings import Reading
 from reconciler.core.observed import ObservedContainer, Slot, Status
-from reconciler.core.readings import Reading
 from reconciler.ports import MeasureTarget
 
 LINES_PER_S = 5_000

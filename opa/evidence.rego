@@ -91,8 +91,18 @@ points(key) := round((measured(key) * data.units.percent) * data.units.percent) 
 
 percent(key) := sprintf("%v%%", [points(key)])
 
-# `240:1`, the evidence as odds.
+# `80:1`, what is needed.
 odds(value) := sprintf("%s:1", [grouped(value)])
+
+# `1.7:1`, the evidence there is: cut off and never rounded up, so that 19.9 is not the 20 that is needed, and beyond
+# a thousand nobody counts. Odds of less than 1:1 are none.
+weight(value) := "none yet" if {
+	regex.match(`^0|e-`, sprintf("%v", [value]))
+} else := sprintf("%s:1", [regex.replace(sprintf("%v", [value]), `^(\d\.[1-9]|\d+).*$`, "$1")]) if {
+	regex.match(`^\d{1,3}(\.|$)`, sprintf("%v", [value]))
+} else := "1,000:1" if {
+	sprintf("%v", [value]) == "1000"
+} else := "over 1,000:1"
 
 # `1 error`, `1,240 errors`
 counted(value, noun) := sprintf("%s %s%s", [grouped(value), noun, plural]) if {

@@ -8,9 +8,13 @@ import data.swiftdeploy.run
 
 # --- a move --------------------------------------------------------------------------------------------------
 
-# `promoted on evidence: 2,400 requests, …`; before the last step `one step further on …`.
+# `ready to be promoted on evidence: 2,400 requests, …`; before the last step `one step further on …`. What is proven
+# waits for the end of its step, so only time promotes at once.
 upwards(grounds) := sprintf("%s %s: %s", [
-	{true: "promoted", false: "one step further"}[input.step.is_last],
+	{
+		true: {"on evidence": "ready to be promoted", "on time, not on evidence": "promoted"}[grounds],
+		false: "one step further",
+	}[input.step.is_last],
 	grounds,
 	{"on evidence": proof, "on time, not on evidence": figures}[grounds],
 ])
@@ -55,14 +59,24 @@ meanwhile := "nothing goes up meanwhile" if {
 	input.is_held == false
 } else := "no verdict moves a held canary"
 
-# `3.1% of 412 requests failed (evidence 240:1, roll back at 80:1)`, about the whole run.
-against(metric) := sprintf("%s of %s %s (evidence %s, %s)", [
+# `3.1% of 412 requests failed (evidence 240:1, roll back at 80:1)`, about the whole run; "" where none of it counts.
+against(metric) := "" if {
+	is_uncounted
+} else := sprintf("%s of %s %s (evidence %s, %s)", [
 	share(metric, "rate"),
 	all_requests,
 	{"errors": "failed", "latency": "were slower"}[metric],
 	odds(metric, "e_above_limit"),
 	consequence(metric),
 ])
+
+# Under chaos a held canary is not weighed: what it was before says nothing about what is seen now.
+is_uncounted if {
+	input.chaos in {"slow", "error"}
+	input.is_held == true
+}
+
+is_uncounted if evidence.grouped(run.requests) == "0"
 
 consequence(metric) := "but the baseline breaks the limit too: no roll back" if {
 	run.is_shared(metric)
@@ -81,7 +95,7 @@ bar := evidence.odds(run.rollback_e)
 default bar := "unknown odds"
 
 catastrophic(e) := sprintf("evidence %s, roll back at %s", [
-	evidence.odds(e),
+	evidence.weight(e),
 	evidence.odds(run.limit("catastrophic_e")),
 ])
 
@@ -94,7 +108,7 @@ share(metric, key) := text if {
 } else := "an unknown share"
 
 odds(metric, key) := text if {
-	text := evidence.odds(run.seen(metric, key))
+	text := evidence.weight(run.seen(metric, key))
 } else := "unknown"
 
 # --- why nothing moves, though nothing was found ---------------------------------------------------------------
@@ -172,8 +186,10 @@ time_lacking := [sprintf("%s of %s s since the warm-up", [
 	not run.is_exposed
 } else := []
 
-# What would settle it, where that is known: `; 1,240 more requests, 83 s at this rate`.
+# What would settle the promotion, where that is known: `; 1,240 more requests, 83 s at this rate`. Before the last
+# step less is needed, and how much is not known.
 more := sprintf("; %s more request%s%s", [number, {true: "", false: "s"}[number == "1"], in_seconds]) if {
+	input.step.is_last == true
 	number := evidence.grouped(evidence.measured(["evidence", "needs", "requests"]))
 	number != "0"
 } else := ""

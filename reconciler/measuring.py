@@ -9,7 +9,7 @@ from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import PROXY, DesiredState
 from reconciler.core.errors import StateError
 from reconciler.core.evidence import Baseline, Evidence, Summary, as_json, baseline_of, begin, measure, summarise
-from reconciler.core.limits import Limits, limits_of
+from reconciler.core.evidence.limits import Limits, limits_of
 from reconciler.core.observed import ObservedState
 from reconciler.core.record import Verdict
 from reconciler.core.rollout import Phase, Rollout

@@ -14,6 +14,7 @@ from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import DesiredState, HealthCheck, Json, Service
 from reconciler.core.errors import Problem
 from reconciler.core.evidence import Evidence
+from reconciler.core.evidence.readings import Counted
 from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedProxy, Slot
 from reconciler.core.plan import (
     Action,
@@ -25,7 +26,6 @@ from reconciler.core.plan import (
     TestProxyConfig,
     WriteFile,
 )
-from reconciler.core.readings import Counted
 from reconciler.core.record import HostFacts, Verdict
 from reconciler.core.rollout import Rollout
 

@@ -8,6 +8,7 @@ from typing import Any
 from reconciler.core.containers import KeptRevision, Layout
 from reconciler.core.desired import DesiredState, Mode, Network, Nginx, RolloutSpec, Service, Step, spec_hash
 from reconciler.core.evidence import Summary, begin, limits_of, measure, summarise
+from reconciler.core.evidence.readings import Counted, Reading, Unread
 from reconciler.core.observed import (
     EngineState,
     Health,
@@ -21,7 +22,6 @@ from reconciler.core.observed import (
     Status,
 )
 from reconciler.core.planner import PROXY_CONFIG, Wish, make_plan, sha256
-from reconciler.core.readings import Counted, Reading, Unread
 from reconciler.core.rollout import Course, Group, Member, Phase, Release, Rollout, ServiceRollout
 from reconciler.core.targets import PolicyTarget, Targets, make_targets
 

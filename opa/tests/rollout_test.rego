@@ -87,7 +87,7 @@ late := object.union(unproven, {"/rollout/waited_seconds": 600})
 
 test_what_is_proven_is_promoted if {
 	promotes(asked(good))
-	asked(good).reason == "promoted on evidence: 2,400 requests, errors 34:1 and latency 34:1 below their limits, needed 20:1"
+	asked(good).reason == "ready to be promoted on evidence: 2,400 requests, errors 34:1 and latency 34:1 below their limits, needed 20:1"
 }
 
 test_exactly_enough_is_enough if {
@@ -111,11 +111,29 @@ test_a_hair_less_is_not if {
 test_an_earlier_step_needs_less if {
 	answer := changed(object.union(at_step_one, object.union(unproven, {"/evidence/evidence_s": 5})))
 	promotes(answer)
-	answer.reason == "one step further on evidence: 2,400 requests, errors 3:1 and latency 12:1 below their limits, needed 1:1"
+	answer.reason == "one step further on evidence: 2,400 requests, errors 3.2:1 and latency 12:1 below their limits, needed 1:1"
 	holds(
 		changed(object.union(at_step_one, {"/evidence/latency/e_below_limit": 0.9})),
-		"Not enough evidence yet: errors 34:1, latency 1:1, needed 1:1",
+		"Not enough evidence yet: errors 34:1, latency none yet, needed 1:1",
 	)
+}
+
+test_odds_are_cut_off_and_not_rounded_up if {
+	every e, words in {0.99: "none yet", 0.0000001: "none yet", 1: "1:1", 1.99: "1.9:1", 9.04: "9:1", 19.99: "19:1"} {
+		answer := changed({"/evidence/errors/e_below_limit": e, "/evidence/evidence_s": 5})
+		startswith(answer.reason, sprintf("Not enough evidence yet: errors %s, latency 34:1, needed 20:1", [words]))
+	}
+	every e, words in {999.9: "999:1", 1000: "1,000:1", 1000.5: "over 1,000:1", 1e12: "over 1,000:1", 1e30: "over 1,000:1"} {
+		contains(changed({"/evidence/errors/e_below_limit": e}).reason, sprintf("requests, errors %s and latency 34:1", [words]))
+	}
+}
+
+test_how_many_more_is_said_where_it_is_meant if {
+	needing := object.union(at_step_one, {
+		"/evidence/latency/e_below_limit": 0.9,
+		"/evidence/needs": {"requests": 1240, "seconds": 83.4},
+	})
+	holds(changed(needing), "Not enough evidence yet: errors 34:1, latency none yet, needed 1:1")
 }
 
 test_traffic_that_need_not_be_exact_says_nothing if {
@@ -125,15 +143,15 @@ test_traffic_that_need_not_be_exact_says_nothing if {
 # --- not yet ---------------------------------------------------------------------------------------------------
 
 test_what_is_not_proven_yet_says_what_it_needs if {
-	holds(changed(unproven), "Not enough evidence yet: errors 3:1, latency 12:1, needed 20:1")
+	holds(changed(unproven), "Not enough evidence yet: errors 3.2:1, latency 12:1, needed 20:1")
 	needing := object.union(unproven, {"/evidence/needs": {"requests": 1240, "seconds": 83.4}})
 	holds(
 		changed(needing),
-		"Not enough evidence yet: errors 3:1, latency 12:1, needed 20:1; 1,240 more requests, 83 s at this rate",
+		"Not enough evidence yet: errors 3.2:1, latency 12:1, needed 20:1; 1,240 more requests, 83 s at this rate",
 	)
 	holds(
 		changed(object.union(needing, {"/evidence/needs": {"requests": 1, "seconds": {"unknown": "no traffic"}}})),
-		"Not enough evidence yet: errors 3:1, latency 12:1, needed 20:1; 1 more request",
+		"Not enough evidence yet: errors 3.2:1, latency 12:1, needed 20:1; 1 more request",
 	)
 	holds(changed({"/evidence/evidence_s": 34}), "Not enough evidence yet: 34 of 60 s since the warm-up")
 }
@@ -281,7 +299,7 @@ test_being_a_little_worse_stops_the_way_up if {
 test_sudden_signs_go_back_at_once if {
 	rolls_back(
 		changed({"/evidence/e_catastrophic": 5000}),
-		"More than 30% errors: evidence 5,000:1, roll back at 1,000:1",
+		"More than 30% errors: evidence over 1,000:1, roll back at 1,000:1",
 	)
 	rolls_back(
 		changed({"/evidence/traffic/e_mismatch": 1000}),
@@ -332,7 +350,7 @@ test_time_promotes_nothing_suspicious if {
 test_time_holds_where_it_shall if {
 	holds(
 		changed(object.union(late, {"/rollout/on_timeout": "hold"})),
-		"Not enough evidence yet: errors 3:1, latency 12:1, needed 20:1; max_wait is over, and on_timeout says hold",
+		"Not enough evidence yet: errors 3.2:1, latency 12:1, needed 20:1; max_wait is over, and on_timeout says hold",
 	)
 }
 
@@ -366,12 +384,20 @@ test_chaos_may_roll_back_what_is_not_held if {
 	changed(object.union(proven_bad, {"/chaos": "error"})).action == "rollback"
 }
 
+test_where_nothing_was_counted_no_share_is_named if {
+	unknown := {"unknown": "no requests"}
+	uncounted := {"/evidence/requests/canary": 0, "/evidence/latency/rate": unknown, "/p99_latency": 620}
+	changed(uncounted).reason == "P99 latency exceeds 500ms"
+}
+
 test_no_verdict_moves_a_held_canary_under_chaos if {
 	answer := changed(object.union(proven_bad, {"/chaos": "error", "/is_held": true, "/p99_latency": 3000}))
 	answer.action == "hold"
 	ids(answer) == ["max_error_rate", "max_p99_latency_ms"]
-	startswith(answer.reason, "Error rate exceeds 1% threshold: ")
-	endswith(answer.reason, "; chaos is active (error): no verdict moves a held canary")
+	answer.reason == concat("", [
+		"Error rate exceeds 1% threshold; P99 latency exceeds 500ms; ",
+		"chaos is active (error): no verdict moves a held canary",
+	])
 	changed(object.union(proven_bad, {"/is_held": true})).action == "rollback"
 	changed(object.union(proven_bad, {"/chaos": "error", "/is_held": null})).action == "hold"
 }

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from reconciler.adapters import clock
 from reconciler.adapters.http_client import HttpError, Request, Response, Tcp, fetch
+from reconciler.core.evidence.readings import Reading, Unread
 from reconciler.core.observed import ObservedContainer
-from reconciler.core.readings import Reading, Unread
 from reconciler.formats import exposition
 from reconciler.ports import MeasureTarget
 

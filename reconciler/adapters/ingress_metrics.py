@@ -25,8 +25,8 @@ import cattrs
 
 from reconciler.adapters import clock
 from reconciler.core.containers import EVIDENCE_LOG, PROXY_LOG
+from reconciler.core.evidence.readings import Reading, Unread
 from reconciler.core.observed import ObservedContainer
-from reconciler.core.readings import Reading, Unread
 from reconciler.formats.ingress_log import Tally, tally
 from reconciler.ports import MeasureTarget
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from reconciler.adapters import clock
 from reconciler.adapters.app_metrics import AppMetrics
+from reconciler.core.evidence.readings import Counted, Reading, Unread
 from reconciler.core.observed import ObservedContainer
-from reconciler.core.readings import Counted, Reading, Unread
 from reconciler.ports import MeasureTarget
 
 TIMEOUT_S = 2.0

@@ -33,10 +33,16 @@ def share(value: object) -> str:
 
 
 def odds(value: float) -> str:
-    """An e-value of 1 or more as odds, `7.3:1`; beyond a million nobody counts."""
-    if value > 1_000_000:
-        return "over 1,000,000:1"
-    return f"{value:,.0f}:1" if value >= 10 else f"{value:.1f}".removesuffix(".0") + ":1"
+    """An e-value of 1 or more as odds, `7.3:1`, as policy says them: cut off, and over 1,000:1 nobody counts."""
+    if value > 1000:
+        return "over 1,000:1"
+    whole, _, rest = f"{value:.6f}".partition(".")
+    return f"{int(whole):,}{f'.{rest[0]}' if value < 10 and rest[0] != '0' else ''}:1"
+
+
+def needed(value: float) -> str:
+    """The odds that are needed, `20:1`."""
+    return f"{value:,.1f}".removesuffix(".0") + ":1"
 
 
 def age(moment: object, now: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconciler.cli.figures import number, share
 from reconciler.cli.terminal import Paint, cut, text_of
 from reconciler.formats.audit_words import MOVES, NO_NEWS, is_waiting
 
@@ -108,8 +109,12 @@ def _action(action: Any) -> str:
 
 
 def _measured(record: Any) -> str:
-    units = (("req_per_sec", " req/s"), ("p99_latency", " ms p99"), ("error_rate", " errors"))
-    return ", ".join(f"{text_of(record[name])}{unit}" for name, unit in units if record.get(name) is not None)
+    units = (
+        ("req_per_sec", number, " req/s"),
+        ("p99_latency", number, " ms p99"),
+        ("error_rate", share, " errors"),
+    )
+    return ", ".join(f"{said(record[name])}{unit}" for name, said, unit in units if record.get(name) is not None)
 
 
 def _times(count: object) -> str:

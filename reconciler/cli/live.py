@@ -38,7 +38,7 @@ def show(picture: Callable[[int, int], list[str]], interval_s: float = 1.0) -> N
             columns, rows = shutil.get_terminal_size()
             lines = picture(columns, rows)
             if len(lines) > rows:
-                left_out = f"… {len(lines) - rows + 1} more lines: widen the window, or use --once"
+                left_out = f"… {len(lines) - rows + 1} more lines: a taller window, or --once; q leaves"
                 lines = [*lines[: rows - 1], left_out]
             _draw(lines, columns)
             if not wait(interval_s):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.figures import age, count, is_number, number, odds, seconds_of, share
+from reconciler.cli.figures import age, count, is_number, needed, number, odds, seconds_of, share
 from reconciler.cli.terminal import Paint, ago, table, text_of
 
 if TYPE_CHECKING:
-    from reconciler.core.limits import Limits
+    from reconciler.core.evidence.limits import Limits
 
 PHASES = {
     "starting": "starting the canary",
@@ -30,6 +30,7 @@ PHASES = {
 }
 CALM = frozenset({"analyzing", "starting", "updating"})
 BAD = frozenset({"halted", "returning", "restoring", "rolling_back"})
+UNCOUNTED = "what is done under chaos counts for no proof"
 LABEL = 10
 BAR = 30
 
@@ -44,12 +45,12 @@ def rollout_lines(
 ) -> list[str]:
     """The block of one service under way: where it is, both tracks side by side, what policy says, what is next.
 
-    Brief leaves out the window, whose numbers are the guide's three lines.
+    Brief leaves out the window, whose numbers are the guide's three lines; while nothing else is counted it stays.
     """
     rollout = service["rollout"]
     bars = [("traffic", traffic_bar(rollout, paint)), ("step", step_bar(rollout, paint))]
     said = [
-        ("window", "" if is_brief or not rollout.get("evidence") else _window(rollout), ""),
+        ("window", "" if (is_brief and is_counted(rollout)) or not rollout.get("evidence") else _window(rollout), ""),
         ("policy", policy_words(rollout), meaning_of(rollout)),
         ("proof", _proof(rollout), ""),
         ("paused", paused_words(rollout, now), "warned"),
@@ -81,16 +82,23 @@ def where(rollout: Any, now: float, paint: Paint) -> str:
     phase = text_of(rollout.get("phase"))
     meaning = "poor" if phase in BAD else "warned" if phase == "suspended" else "good" if phase not in CALM else ""
     is_first = phase == "starting" and not rollout.get("stable")
-    parts = [paint(meaning, "starting for the first time" if is_first else phase_words(phase))]
+    parts = [paint("warned", f"chaos: {rollout['chaos']}")] if is_chaos(rollout) else []
+    parts.append(paint(meaning, "starting for the first time" if is_first else phase_words(phase)))
     if phase == "analyzing" and rollout.get("steps"):
         parts.append(f"step {text_of(rollout.get('step'))} of {text_of(rollout['steps'])}")
     if since := age(rollout.get("since"), now):
         parts.append(f"for {since}")
+    if phase == "watching" and (left := _watch_left(rollout, now)):
+        parts.append(f"{left} to go")
     if rollout.get("held"):
-        parts.append("kept beside stable by `mode: canary`")
-    if rollout.get("chaos") in ("slow", "error"):
-        parts.append(paint("warned", f"chaos: {rollout['chaos']}"))
+        parts.append("kept by `mode: canary`")
     return ", ".join(parts)
+
+
+def _watch_left(rollout: Any, now: float) -> str:
+    since, whole = seconds_of(rollout.get("since")), rollout.get("watch_seconds")
+    left = since + whole - now if since is not None and is_number(whole) else 0.0
+    return ago(left) if left >= 1 else ""
 
 
 def traffic_bar(rollout: Any, paint: Paint) -> str:
@@ -99,7 +107,8 @@ def traffic_bar(rollout: Any, paint: Paint) -> str:
     if not is_number(weight) or not has_both or rollout.get("phase") == "updating":
         return ""
     seen = part(rollout, "evidence", "traffic").get("observed_share")
-    observed = f", {share(seen)} seen" if is_number(seen) and rollout.get("phase") == "analyzing" else ""
+    is_seen = is_number(seen) and rollout.get("phase") == "analyzing" and not is_uncounted(rollout)
+    observed = f", {share(seen)} seen" if is_seen else ""
     return f"{_bar(weight / 100, paint)}  {number(weight)}% to the canary{observed}"
 
 
@@ -116,9 +125,9 @@ def _bar(part: float, paint: Paint) -> str:
 
 
 def tracks(rollout: Any, paint: Paint) -> list[str]:
-    """Canary and stable over the whole run, in one table."""
+    """Canary and stable over all that counts for the proof, in one table."""
     errors, latency = part(rollout, "evidence", "errors"), part(rollout, "evidence", "latency")
-    seconds = part(rollout, "evidence").get("observed_s")
+    seconds = part(rollout, "evidence").get("evidence_s")
     limit = latency.get("threshold_ms", part(rollout, "limits").get("max_p99_latency_ms"))
     rows = [["", "READY", "REQUESTS", "REQ/S", "ERRORS", f"OVER {number(limit, 'ms')}"]]
     for name, requests, prefix in (("canary", "requests", ""), ("stable", "baseline_requests", "baseline_")):
@@ -129,12 +138,13 @@ def tracks(rollout: Any, paint: Paint) -> list[str]:
             ready = f"{text_of(track.get('ready'))}/{text_of(track.get('wanted'))}"
             errored, slow = errors.get(f"{prefix}rate"), latency.get(f"{prefix}rate")
             rows.append([name.ljust(LABEL - 2), ready, count(seen), number(rate), share(errored), share(slow)])
-    if not errors:
+    if not is_counted(rollout):
         rows = [row[:2] for row in rows]
     if len(rows) == 1:
         return []
     first, *others = table(rows)
-    return [paint.dim(first), *others]
+    counted = f"  {'before the chaos' if is_uncounted(rollout) else 'since the warm-up'}" if is_counted(rollout) else ""
+    return [paint.dim(f"{first}{counted}"), *others]
 
 
 def _window(rollout: Any) -> str:
@@ -144,9 +154,10 @@ def _window(rollout: Any) -> str:
     if not window.get("requests"):
         return ""
     seconds = window.get("seconds")
+    of = "canary, " if rollout.get("canary") and rollout.get("phase") != "watching" else ""
     over = f"last {ago(seconds)}: " if is_number(seconds) else ""
     return (
-        f"{over}{count(window['requests'])} requests, "
+        f"{of}{over}{count(window['requests'])} requests, "
         f"errors {share(window.get('error_rate'))} (max {share(limits.get('max_error_rate'))}), "
         f"P99 {number(window.get('p99_ms'), 'ms')} (max {number(limits.get('max_p99_latency_ms'), 'ms')})"
     )
@@ -158,6 +169,8 @@ def policy_words(rollout: Any) -> str:
     status, reason = text_of(policy.get("status")), text_of(policy.get("reason"))
     if status == "UNKNOWN" and not policy.get("action"):
         return ""
+    if status == "PASS" and rollout.get("phase") == "watching":
+        reason = "nothing speaks against it"
     return f"{status}: {reason}" if status and reason else status
 
 
@@ -166,7 +179,11 @@ def meaning_of(rollout: Any) -> str:
 
 
 def _proof(rollout: Any) -> str:
-    """`errors 51:1, latency 7.3:1, needed 20:1; 300 more requests (49s)`: that both are within their limits."""
+    """`errors 51:1, latency 7.3:1; the next step needs 1:1, the promotion 20:1; …`: that both are within their limits."""
+    if rollout.get("phase") == "watching":
+        return ""
+    if is_uncounted(rollout):
+        return UNCOUNTED
     parts = []
     for name in ("errors", "latency"):
         e = part(rollout, "evidence", name).get("e_below_limit")
@@ -174,8 +191,12 @@ def _proof(rollout: Any) -> str:
             parts.append(f"{name} {odds(e) if e >= 1 else 'none yet'}")
     if not parts:
         return ""
-    needs = needs_words(rollout)
-    return f"{', '.join(parts)}, needed {odds(limits_in(rollout).promote_e)}{f'; {needs}' if needs else ''}"
+    limits, needs = limits_in(rollout), needs_words(rollout)
+    if is_last_step(rollout):
+        return f"{', '.join(parts)}; the promotion needs {needed(limits.promote_e)}{f': {needs}' if needs else ''}"
+    later = f": {needs}, at later steps less time" if needs else ""
+    bars = f"the next step needs {needed(limits.advance_e)}, the promotion {needed(limits.promote_e)}"
+    return f"{', '.join(parts)}; {bars}{later}"
 
 
 def needs_words(rollout: Any) -> str:
@@ -211,6 +232,27 @@ def _labelled(label: str, text: str, meaning: str, paint: Paint, cells: int | No
 # --- pieces ----------------------------------------------------------------------------------------------------------
 
 
+def is_chaos(rollout: Any) -> bool:
+    return rollout.get("chaos") in ("slow", "error")
+
+
+def is_uncounted(rollout: Any) -> bool:
+    """A canary that is kept on purpose is not weighed while it is made to fail on purpose."""
+    return bool(rollout.get("held")) and is_chaos(rollout)
+
+
+def is_counted(rollout: Any) -> bool:
+    """There are requests in the whole run: since the warm-up, and not under chaos; a watch counts nothing."""
+    errors = part(rollout, "evidence", "errors")
+    is_any = bool(errors.get("requests") or errors.get("baseline_requests"))
+    return is_any and rollout.get("phase") != "watching"
+
+
+def is_last_step(rollout: Any) -> bool:
+    step, steps = rollout.get("step"), rollout.get("steps")
+    return is_number(step) and is_number(steps) and step >= steps
+
+
 def part(value: Any, *names: str) -> Any:
     """A member of a member; an empty mapping where there is none."""
     for name in names:
@@ -220,6 +262,6 @@ def part(value: Any, *names: str) -> Any:
 
 def limits_in(rollout: Any) -> Limits:
     """The limits that the answer names; where it leaves one out, its default."""
-    from reconciler.core.limits import limits_of
+    from reconciler.core.evidence.limits import limits_of
 
     return limits_of({name: value for name, value in part(rollout, "limits").items() if is_number(value)})

@@ -209,7 +209,12 @@ def _last_cycle(value: Any, now: float, paint: Paint) -> list[str]:
     if not cycle:
         return ["Last cycle: none yet"]
     plan, errors = cycle.get("plan") or [], cycle.get("errors") or []
-    did = f"{len(plan)} {'action' if len(plan) == 1 else 'actions'}" if plan else "nothing to do"
+    if plan and all(text_of(step).startswith("wait") for step in plan):
+        did = "waiting"
+    elif plan:
+        did = f"{len(plan)} {'action' if len(plan) == 1 else 'actions'}"
+    else:
+        did = "nothing to do yet" if any(service.get("rollout") for service in value["services"]) else "nothing to do"
     head = f"{_which(cycle, now)}: {did}"
     steps = [f"  {text_of(step)}" for step in plan[:8]]
     more = [f"  and {len(plan) - 8} more"] if len(plan) > 8 else []
@@ -218,11 +223,12 @@ def _last_cycle(value: Any, now: float, paint: Paint) -> list[str]:
 
 
 def _which(cycle: Any, now: float) -> str:
-    """`Last cycle: 812, 5s ago, interval`; number 0 is a look at what a cycle would do now."""
+    """`Last cycle: 812, 5s ago, manifest`, where it was not a mere look; number 0 is what a cycle would do now."""
     if cycle["number"] == 0:
         return "A cycle now"
-    past = age(cycle.get("at"), now)
-    return f"Last cycle: {text_of(cycle['number'])}{f', {past} ago' if past else ''}, {text_of(cycle['trigger'])}"
+    past, trigger = age(cycle.get("at"), now), text_of(cycle["trigger"])
+    why = "" if trigger in ("pending", "interval") else f", {trigger}"
+    return f"Last cycle: {text_of(cycle['number'])}{f', {past} ago' if past else ''}{why}"
 
 
 def _toned(paint: Paint, word: str) -> str:

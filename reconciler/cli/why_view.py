@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.figures import age, count, is_number, number, odds, share
+from reconciler.cli.figures import age, count, is_number, needed, number, odds, share
 from reconciler.cli.rollout_view import (
     LABEL,
+    UNCOUNTED,
+    is_uncounted,
     limits_in,
     meaning_of,
     needs_words,
@@ -26,7 +28,7 @@ from reconciler.formats.audit_report import with_unit
 from reconciler.formats.audit_words import number_in
 
 if TYPE_CHECKING:
-    from reconciler.core.limits import Limits
+    from reconciler.core.evidence.limits import Limits
 
 
 def why_lines(service: Any, now: float, paint: Paint, program: str = "swiftdeploy") -> list[str]:
@@ -64,7 +66,8 @@ def _under_way(service: Any, rollout: Any, now: float, paint: Paint) -> Iterator
     ahead = [f"{paint.bold('Next')}: {text_of(rollout['next'])}"] if rollout.get("next") else []
     if paused := paused_words(rollout, now):
         ahead.append(paint("warned", f"Paused {paused}"))
-    if needs := needs_words(rollout):
+    is_on_its_way = not is_uncounted(rollout) and rollout.get("phase") != "watching"
+    if is_on_its_way and (needs := needs_words(rollout)):
         ahead.append(f"Until it is proven, at this rate: {needs}")
     yield ahead
 
@@ -81,11 +84,11 @@ def _metric(title: str, name: str, rollout: Any, paint: Paint) -> list[str]:
     unknown = text_of(window.get("why_unknown"))
     now_said = f"not known: {unknown}" if seen == "-" and unknown else f"{'P99 ' if is_latency else ''}{seen}"
     said = [(f"last {over}", f"{now_said}, limit {limit}, {count(window.get('requests'))} requests")]
-    if metric.get("requests"):
-        said += [
-            *_run(metric, is_latency, limit),
-            *(("evidence", line) for line in _e_values(metric, is_latency, limits)),
-        ]
+    if is_uncounted(rollout):
+        said.append(("evidence", UNCOUNTED))
+    elif metric.get("requests"):
+        said += _run(metric, is_latency, limit)
+        said += [("evidence", line) for line in _e_values(metric, is_latency, limits)]
     return [paint.bold(title), *(f"  {paint.dim(label.ljust(LABEL))}{line}" for label, line in said)]
 
 
@@ -109,9 +112,9 @@ def _e_values(metric: Any, is_latency: bool, limits: Limits) -> Iterator[str]:
     if is_number(below):
         proven = share(min(allowed * (1 + limits.margin), 0.99))
         said = f"{odds(below)} that" if below >= 1 else "none yet that"
-        yield f"{said} {rate} is under {proven}, a promotion needs {odds(limits.promote_e)}"
+        yield f"{said} {rate} is under {proven}, a promotion needs {needed(limits.promote_e)}"
     if is_number(above) and above >= 1:
-        yield f"{odds(above)} that it is over {share(allowed)}, a roll back needs {odds(limits.rollback_e)}"
+        yield f"{odds(above)} that it is over {share(allowed)}, a roll back needs {needed(limits.rollback_e)}"
     if is_number(worse) and worse >= limits.caution_e:
         yield f"{odds(worse)} that it is worse than stable's"
 

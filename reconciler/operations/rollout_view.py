@@ -25,12 +25,13 @@ def rollout_value(cycle: Cycle, state: ServiceRollout, wanted: Service | None) -
         "since": state.since,
         "step_seconds": round(state.step_s, 1),
         "step_duration": duration_s,
+        "watch_seconds": wanted.rollout.watch_s if wanted else None,
         "held": wanted is not None and wanted.mode == "canary",
         "paused": _paused(state),
         "stable": _group(cycle, state, state.stable, wanted),
         "canary": _group(cycle, state, state.candidate, wanted),
         "reason": _reason(cycle, state),
-        "next": what_next(state, wanted, verdict),
+        "next": what_next(state, wanted, verdict, summary.chaos if summary else ""),
         "policy": _policy(verdict, summary),
         "window": _window(summary, limits.get("window_seconds")),
         "limits": dict(limits),
@@ -61,23 +62,38 @@ def canary_verdict(cycle: Cycle | None) -> Json:
     return {key: value[key] for key in ("status", "reason", "violations")}
 
 
-def what_next(state: ServiceRollout, wanted: Service | None, verdict: Verdict | None) -> str:
+def what_next(state: ServiceRollout, wanted: Service | None, verdict: Verdict | None, chaos: str = "") -> str:
     """What happens if all goes on as it is, in a sentence for people."""
     if state.paused is not None and state.phase in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED):
         return "nothing before `resume`; a bad sign still rolls back"
     is_held = wanted is not None and wanted.mode == "canary"
-    is_last = state.step + 1 >= len(state.course.steps)
     if state.phase is Phase.ANALYZING:
-        if verdict is not None and verdict.known and verdict.violations:
-            return "stays here until the limits are kept; rolls back once it is proven bad"
-        if is_last:
-            return "stays here until `promote`" if is_held else "promotes itself once policy allows it"
-        return f"{state.course.steps[state.step + 1].weight_pct} % of the requests once policy allows it"
+        return _next_step(state, is_held, verdict, chaos)
     if state.phase is Phase.SUSPENDED:
         if state.is_suspended_by_verdict:
             return "stays at 0 % until `resume` or `rollback`"
         return "goes on at step 1 when answers are back"
     return _NEXT.get(state.phase, "")
+
+
+def _next_step(state: ServiceRollout, is_held: bool, verdict: Verdict | None, chaos: str) -> str:
+    if chaos in ("slow", "error"):
+        stays = "stays here" if is_held else "no step up, and back once it is proven bad"
+        return f"{stays}; `swiftdeploy chaos recover` ends the chaos"
+    if verdict is not None and verdict.known and verdict.violations:
+        return "stays here until the limits are kept; rolls back once it is proven bad"
+    is_last = state.step + 1 >= len(state.course.steps)
+    if is_last and is_held:
+        return "stays here until `promote`"
+    is_ready = verdict is not None and verdict.known and verdict.allow
+    if not is_ready:
+        when = "once policy allows it"
+    else:
+        left_s = state.course.steps[state.step].duration_s - state.step_s if state.course.steps else 0.0
+        when = f"in {left_s:.0f} s, if policy still agrees" if left_s >= 1 else "now"
+    if is_last:
+        return f"becomes stable {when}" if is_ready else f"promotes itself {when}"
+    return f"{state.course.steps[state.step + 1].weight_pct} % of the requests {when}"
 
 
 _NEXT = {
@@ -88,7 +104,7 @@ _NEXT = {
     Phase.RENEWING: "takes over once the new stable containers are healthy",
     Phase.SWITCHING: "the canary's containers are removed",
     Phase.SETTLING: "the new revision is watched; the old one is kept until then",
-    Phase.WATCHING: "the old containers are removed when the watch is over",
+    Phase.WATCHING: "at rest without the old containers; rolls back by itself if it turns bad, at once on `rollback`",
     Phase.HALTED: "`retry`, `rollback` or a newer manifest",
     Phase.RETURNING: "takes the traffic back once the old containers are healthy",
     Phase.RESTORING: "what went bad is removed",

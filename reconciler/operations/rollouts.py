@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconciler.core.desired import DesiredState, Mode, Service
 from reconciler.core.errors import Refused
-from reconciler.core.limits import limits_of
+from reconciler.core.evidence.limits import limits_of
 from reconciler.core.membership import of_group
 from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.rollout import Group, Phase

@@ -16,8 +16,8 @@ import pytest
 from reconciler.adapters.app_metrics import PAGE_MAX_BYTES, AppMetrics
 from reconciler.adapters.metrics import CountedTwice
 from reconciler.core.desired import HealthCheck, Metrics, Service
+from reconciler.core.evidence.readings import Reading, Unread
 from reconciler.core.observed import ObservedContainer, Status
-from reconciler.core.readings import Reading, Unread
 from reconciler.ports import MeasureTarget
 from workload.metrics import Metrics as Workload
 

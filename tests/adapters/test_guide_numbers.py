@@ -6,8 +6,8 @@ import math
 
 from reconciler.core.desired import RolloutSpec
 from reconciler.core.evidence import begin, measure, summarise
-from reconciler.core.limits import limits_of
-from reconciler.core.readings import Counted, Reading, Unread
+from reconciler.core.evidence.limits import limits_of
+from reconciler.core.evidence.readings import Counted, Reading, Unread
 from reconciler.formats.exposition import Names, read
 from reconciler.formats.policy import AskedWindow, CanaryQuestion, question_canary
 from tests.adapters.test_opa import Engine, binary  # noqa: F401  (binary is a fixture)

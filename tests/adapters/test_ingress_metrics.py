@@ -15,8 +15,8 @@ import pytest
 from reconciler.adapters.ingress_metrics import BOUNDS_S, COUNTS, FORGET_AFTER_S, IngressMetrics
 from reconciler.core.containers import PROXY_LOG
 from reconciler.core.desired import Service
+from reconciler.core.evidence.readings import Reading, Unread
 from reconciler.core.observed import ObservedContainer, Slot, Status
-from reconciler.core.readings import Reading, Unread
 from reconciler.ports import MeasureTarget
 
 NGINX = ObservedContainer("n", "web-nginx", "nginx", "r", Status.RUNNING, pid=42)

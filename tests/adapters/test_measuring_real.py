@@ -28,8 +28,8 @@ from reconciler.adapters.metrics import CountedTwice
 from reconciler.adapters.probe_traffic import ProbeTraffic
 from reconciler.core.containers import EVIDENCE_LOG, PROXY_LIVE, PROXY_RUN, PROXY_TMP, proxy_log_tmpfs
 from reconciler.core.desired import Nginx, RolloutSpec, Route, Service
+from reconciler.core.evidence.readings import Counted, Reading
 from reconciler.core.observed import ObservedContainer, Slot, Status
-from reconciler.core.readings import Counted, Reading
 from reconciler.formats.nginx import ProxyView, Upstreams, probe_path, render
 from reconciler.ports import MeasureTarget
 from tests.e2e.stack import IMAGE, wait_for

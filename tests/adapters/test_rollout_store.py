@@ -18,7 +18,7 @@ from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import DesiredState, HealthCheck, Mode, Mount, Resources, Step
 from reconciler.core.errors import StateError
 from reconciler.core.evidence import Evidence, begin, limits_of, measure, summarise
-from reconciler.core.readings import Counted, Reading, Unread
+from reconciler.core.evidence.readings import Counted, Reading, Unread
 from reconciler.core.rollout import (
     Asked,
     Course,

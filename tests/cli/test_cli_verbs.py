@@ -181,13 +181,13 @@ def test_validate_prints_a_clear_pass_or_fail_for_each_check(run: Run, daemon: A
 def test_diff_shows_plan_and_files_and_exits_2(run: Run, daemon: Any, operations: Any) -> None:
     value = {
         "plan": [{"verb": "create", "target": "app-blue\x1b[2J", "cause": "not there"}],
-        "files": {"nginx.conf": "--- a\n+++ b\n@@ -1 +1 @@\n-listen 1;\n+listen 2;\x1b]0;x\x07\n"},
+        "files": {"nginx.conf": "--- a\n+++ b\n -1 +1 \n-listen 1;\n+listen 2;\x1b]0;x\x07\n"},
     }
     operations.answers["diff"] = [{**END, "exit": 2, "value": value}]
     result = run("diff")
     assert (result.code, result.err) == (2, "")
     assert result.out == (
-        "create app-blue\\x1b[2J: not there\n\n--- a\n+++ b\n@@ -1 +1 @@\n-listen 1;\n+listen 2;\\x1b]0;x\\x07\n"
+        "create app-blue\\x1b[2J: not there\n\n--- a\n+++ b\n -1 +1 \n-listen 1;\n+listen 2;\\x1b]0;x\\x07\n"
     )
     assert json.loads(run("diff", "-o", "json").out) == value
 

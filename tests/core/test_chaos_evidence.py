@@ -7,9 +7,9 @@ import math
 import pytest
 
 from reconciler.core.evidence import begin, measure, summarise
-from reconciler.core.limits import Limits
-from reconciler.core.readings import Counted, Reading, Unread
-from reconciler.core.summary import Summary
+from reconciler.core.evidence.limits import Limits
+from reconciler.core.evidence.readings import Counted, Reading, Unread
+from reconciler.core.evidence.summary import Summary
 
 LIMITS = Limits(warmup_seconds=0.0)
 NOT_COUNTED = Unread("not counted", is_absent=True)

@@ -17,6 +17,7 @@ from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import POLICY, PROXY, DesiredState
 from reconciler.core.errors import Problem, RenderError, StateError
 from reconciler.core.evidence import Evidence
+from reconciler.core.evidence.readings import Counted, Reading, Unread
 from reconciler.core.observed import Health, ObservedContainer, ObservedProxy, Status
 from reconciler.core.plan import (
     OK,
@@ -31,7 +32,6 @@ from reconciler.core.plan import (
     TestProxyConfig,
 )
 from reconciler.core.planner import PROXY_CONFIG
-from reconciler.core.readings import Counted, Reading, Unread
 from reconciler.core.record import Cycle, HostFacts, Trigger, Verdict
 from reconciler.core.rollout import Phase, Rollout, ServiceRollout
 from reconciler.core.words import Word

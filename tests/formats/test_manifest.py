@@ -32,7 +32,7 @@ from reconciler.core.desired import (
     spec_hash,
 )
 from reconciler.core.errors import ManifestError
-from reconciler.core.limits import Limits, limits_of
+from reconciler.core.evidence.limits import Limits, limits_of
 from reconciler.formats import manifest, schema
 from reconciler.formats.tester import SecretFile, digest
 

@@ -47,7 +47,7 @@ HOSTILE: list[tuple[str, bytes, tuple[int, int], str]] = [
     ("python name", b"a: !!python/name:os.system", (1, 4), "tag"),
     ("%TAG", b"%TAG ! tag:yaml.org,2002:python/\n---\na: !name:os.system ''", ANY, "%TAG"),
     ("%YAML", b"%YAML 1.1\n---\na: 1", ANY, "%YAML"),
-    ("!!binary", b'a: !!binary "@@@"', (1, 4), "tag"),
+    ("!!binary", b'a: !!binary "@"', (1, 4), "tag"),
     ("!!set", b"a: !!set [1]", (1, 4), "tag"),
     ("!!omap", b"a: !!omap {a: 1}", (1, 4), "tag"),
     ("!!null", b"a: !!null [1]", (1, 4), "tag"),

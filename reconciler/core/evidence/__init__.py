@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.core.agreement import Agreement, compared
-from reconciler.core.baseline import Baseline, grown
-from reconciler.core.counting import (
+from reconciler.core.evidence.agreement import Agreement, compared
+from reconciler.core.evidence.baseline import Baseline, grown
+from reconciler.core.evidence.counting import (
     Asked,
     Counts,
     Gained,
@@ -21,19 +21,19 @@ from reconciler.core.counting import (
     count_track,
     known_paths,
 )
-from reconciler.core.evidence_state import NO_CHAOS, SLOW_SHARE, UNKNOWN_CHAOS, Evidence, Traffic
-from reconciler.core.limits import Limits, limits_of
-from reconciler.core.metric import Rules, Trials, weighed
-from reconciler.core.readings import Counted, Reading
-from reconciler.core.statistics import (
+from reconciler.core.evidence.limits import Limits, limits_of
+from reconciler.core.evidence.metric import Rules, Trials, weighed
+from reconciler.core.evidence.readings import Counted, Reading
+from reconciler.core.evidence.state import NO_CHAOS, SLOW_SHARE, UNKNOWN_CHAOS, Evidence, Traffic
+from reconciler.core.evidence.statistics import (
     EVENLY,
     Stratum,
     catastrophe_llrs,
     fed,
     with_starts,
 )
-from reconciler.core.summary import Summary, as_json, summarise
-from reconciler.core.window import Window, slid
+from reconciler.core.evidence.summary import Summary, as_json, summarise
+from reconciler.core.evidence.window import Window, slid
 
 __all__ = [
     "SAMPLE_S",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.core.counting import Gained
+from reconciler.core.evidence.counting import Gained
 
 FEW = 5
 MISSING_SHARE = 0.05

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from reconciler.core.counting import Counts
-from reconciler.core.statistics import intraclass_correlation
+from reconciler.core.evidence.counting import Counts
+from reconciler.core.evidence.statistics import intraclass_correlation
 
 BLOCK_S = 30.0
 BLOCKS = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reconciler.core.statistics import (
+from reconciler.core.evidence.statistics import (
     PROMISES,
     Process,
     Stratum,

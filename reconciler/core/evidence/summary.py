@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from reconciler.core.agreement import disagreement
-from reconciler.core.counting import Counts, Seen
 from reconciler.core.desired import Json
-from reconciler.core.evidence_state import SLOW_SHARE, Evidence, Traffic
-from reconciler.core.limits import Limits
-from reconciler.core.metric import Metric
-from reconciler.core.statistics import (
+from reconciler.core.evidence.agreement import disagreement
+from reconciler.core.evidence.counting import Counts, Seen
+from reconciler.core.evidence.limits import Limits
+from reconciler.core.evidence.metric import Metric
+from reconciler.core.evidence.state import SLOW_SHARE, Evidence, Traffic
+from reconciler.core.evidence.statistics import (
     MOST_E,
     below_llrs,
     confidence_sequence,
@@ -22,7 +22,7 @@ from reconciler.core.statistics import (
     requests_until,
     split_log_e,
 )
-from reconciler.core.window import Shown, shown
+from reconciler.core.evidence.window import Shown, shown
 
 STALE_S = 12.0
 UNCLEAR_FOR_S = 60.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.agreement import Agreement
-from reconciler.core.baseline import Baseline
-from reconciler.core.counting import Counts, Seen, Source
-from reconciler.core.metric import Metric
-from reconciler.core.statistics import EVENLY, Process, fresh_process
-from reconciler.core.window import Window
+from reconciler.core.evidence.agreement import Agreement
+from reconciler.core.evidence.baseline import Baseline
+from reconciler.core.evidence.counting import Counts, Seen, Source
+from reconciler.core.evidence.metric import Metric
+from reconciler.core.evidence.statistics import EVENLY, Process, fresh_process
+from reconciler.core.evidence.window import Window
 
 SLOW_SHARE = 0.01
 UNKNOWN_CHAOS = "unknown"

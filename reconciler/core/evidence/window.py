@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.core.counting import Counts
-from reconciler.core.statistics import histogram_quantile
+from reconciler.core.evidence.counting import Counts
+from reconciler.core.evidence.statistics import histogram_quantile
 
 SLICES = 40
 

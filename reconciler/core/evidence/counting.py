@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from reconciler.core.readings import Counted, Reading, Unread
+from reconciler.core.evidence.readings import Counted, Reading, Unread
 
 NAMED_PATHS = 8
 LONGEST_PATH = 64
