@@ -153,8 +153,8 @@ sudden("catastrophe") := found(violation, wording.catastrophic(run.e_catastrophi
 	violation := {
 		"id": "catastrophic_error_rate",
 		"message": sprintf("More than %s errors", [run.limit_text("catastrophic_error_rate")]),
-		"observed": run.e_catastrophic,
-		"limit": run.limit("catastrophic_e"),
+		"observed": object.get(input, ["evidence", "errors", "rate"], ""),
+		"limit": run.limit("catastrophic_error_rate"),
 	}
 }
 

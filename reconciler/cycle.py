@@ -23,7 +23,7 @@ from reconciler.core.observed import EngineState, Health, ObservedContainer, Obs
 from reconciler.core.plan import CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
 from reconciler.core.planner import Wish, make_plan
 from reconciler.core.record import Cycle, Trigger, Verdict
-from reconciler.core.rollout import Decision, Move, Phase, Release, Rollout, ServiceRollout
+from reconciler.core.rollout import LOWERING, WAY_BACK, Decision, Move, Phase, Release, Rollout, ServiceRollout
 from reconciler.core.targets import PolicyTarget, Targets, make_targets, wanted_images
 from reconciler.core.words import Deploy, LookAgain, Word, hear
 from reconciler.executor import apply_plan, performer
@@ -46,7 +46,8 @@ class Memory:
 
     `awaited` are running containers that were not ready yet: the loop asks them again without a whole cycle.
     `voice` is what the last record said, `recorded_at` when (monotonic seconds), `intended` a plan that was written
-    down and has not done anything yet.
+    down and has not done anything yet. `troubles` is what the engine last said of containers, by name, that it could
+    not create or start.
     """
 
     rollout: Rollout = field(default_factory=Rollout)
@@ -60,6 +61,7 @@ class Memory:
     intended: str = ""
     recorded_at: float = 0.0
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    troubles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _imagined(
     if desired is None:
         return notes.cycle(memory.rollout, ports), None
     asked = Asked(desired, None)
-    engine = ports.runtime.observe(_wanted(ports, asked))
+    engine = ports.runtime.observe(_wanted(ports, asked, memory.rollout))
     engines = _engines(asked, engine, setting.layout, notes)
     answering = _answering(engines, asked)
     kept = _known(asked, engine, ports.rollouts.kept())
@@ -172,7 +174,7 @@ _OPEN = Verdict("infrastructure", allow=True, reason="not asked: nothing is done
 
 def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _Notes) -> Memory:
     notes.services = set(memory.rollout.services)
-    engine = ports.runtime.observe(_wanted(ports, asked))
+    engine = ports.runtime.observe(_wanted(ports, asked, memory.rollout))
     _refuse_a_rival(asked.force.project, engine)
     engines = _engines(asked, engine, setting.layout, notes)
     answering = _answering(engines, asked)
@@ -188,9 +190,10 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     rollout = wish_changed(rollout, targets)
     verdict = _infrastructure(ports, asked, targets, observed, notes)
     notes.measured = _measured(ports, asked.force, targets, rollout, observed, memory.evidence)
-    context = Context(targets, observed, ports.clock.now(), verdict, notes.measured.verdicts)
+    judged, disputed = notes.measured.verdicts, notes.measured.disputed
+    context = Context(targets, observed, ports.clock.now(), verdict, judged, memory.troubles, disputed)
     decisions = () if asked.is_proposal else decide(rollout, context)
-    rollout = _saved(ports, rollout, advance(rollout, decisions, context.now), context, notes)
+    rollout = _saved(ports, rollout, decisions, context, notes)
 
     view = rendered.render(asked.force, targets, rollout, setting.layout)
     wish = Wish(asked.force, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
@@ -233,8 +236,10 @@ def _asked(memory: Memory, loaded: Loaded) -> Asked | None:
     return Asked(memory.last_good, incoming)
 
 
-def _wanted(ports: Ports, asked: Asked) -> Wanted:
+def _wanted(ports: Ports, asked: Asked, rollout: Rollout) -> Wanted:
     images = dict.fromkeys(image for desired in asked.both for image in wanted_images(desired))
+    back = {state.last_stable for state in rollout.services.values() if state.phase is Phase.ABSENT}
+    images |= dict.fromkeys(kept.image.id for kept in ports.rollouts.kept() if kept.revision in back)
     return Wanted(
         project=asked.force.project,
         instance=ports.instance,
@@ -419,9 +424,13 @@ def _measured(
 # ---------------------------------------------------------------- acting
 
 
-def _saved(ports: Ports, before: Rollout, after: Rollout, context: Context, notes: _Notes) -> Rollout:
-    """`after`, once it is on disk; `before` where it could not be put there: then nothing new is begun."""
+def _saved(ports: Ports, before: Rollout, decisions: tuple[Decision, ...], context: Context, notes: _Notes) -> Rollout:
+    """The rollout once `decisions` are taken and on disk.
+
+    Where it could not be put there, nothing new is begun; what takes requests away from a canary is done all the same.
+    """
     replicas = {k.service.name: k.service.replicas for k in _wanted_kept(context)}
+    after = advance(before, decisions, context.now)
     after = remember(_with_subnet(ports, after, context.observed), context.observed, replicas)
     try:
         for kept in _wanted_kept(context):
@@ -430,7 +439,8 @@ def _saved(ports: Ports, before: Rollout, after: Rollout, context: Context, note
         ports.rollouts.forget_all_but(_needed(after, context.targets))
     except StateError as error:
         notes.errors.append(str(error))
-        return remember(before, context.observed, replicas)
+        safe = tuple(d for d in decisions if d.move in LOWERING or before.of(d.service).phase in WAY_BACK)
+        return remember(advance(before, safe, context.now), context.observed, replicas)
     return after
 
 
@@ -529,7 +539,21 @@ def _remembered(memory: Memory, rollout: Rollout, now: float, notes: _Notes) -> 
         allow_interruption=allow,
         awaited=notes.awaited,
         evidence={**memory.evidence, **notes.measured.evidence},
+        troubles=_troubles(memory, notes),
     )
+
+
+def _troubles(memory: Memory, notes: _Notes) -> Mapping[str, str]:
+    """What the engine refuses, until it does not, or nobody asks any more."""
+    found = {}
+    for step, result in zip(notes.plan.steps, notes.results, strict=True):
+        if not isinstance(step.action, _STRIKES):
+            continue
+        if result.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
+            found[step.target] = result.detail
+        elif result.outcome is Outcome.SKIPPED and step.target in memory.troubles:
+            found[step.target] = memory.troubles[step.target]
+    return found
 
 
 class _Notes:

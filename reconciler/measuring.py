@@ -30,6 +30,12 @@ class Measured:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     trouble: str = ""
 
+    @property
+    def disputed(self) -> Mapping[str, str]:
+        """How services' own counts contradict nginx's, by service."""
+        said = {name: summary.data_quality.disagreement for name, summary in self.summaries.items()}
+        return {name: words for name, words in said.items() if words}
+
 
 def look_at(
     ports: Ports,

@@ -159,7 +159,7 @@ class MemoryEngine:
             containers=tuple(sorted((self._observed(box, found) for box in ours), key=lambda c: c.name)),
             networks=tuple(found),
             volumes=frozenset(labelled | (mounted & self.volumes.keys())),
-            images={name: self.images[name] for name in wanted.images if name in self.images},
+            images=self._asked_images(wanted.images),
             images_failed={name: self._pull_failures[name] for name in wanted.images if name in self._pull_failures},
             ports_taken=self._ports_taken(wanted),
             taken_addresses=frozenset(
@@ -523,6 +523,11 @@ class MemoryEngine:
             restart_policy=box.restart_policy,
             docker_health=box.docker_health if box.status is Status.RUNNING else None,
         )
+
+    def _asked_images(self, asked: Iterable[str]) -> dict[str, ObservedImage]:
+        """By name or by ID, as it was asked."""
+        by_id = {image.id: image for image in self.images.values()}
+        return {name: self.images.get(name) or by_id[name] for name in asked if name in self.images or name in by_id}
 
     def _ports_taken(self, wanted: Wanted) -> dict[int, str]:
         held = dict(self.ports_of_others)

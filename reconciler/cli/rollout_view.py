@@ -45,12 +45,13 @@ def rollout_lines(
 ) -> list[str]:
     """The block of one service under way: where it is, both tracks side by side, what policy says, what is next.
 
-    Brief leaves out the window, whose numbers are the guide's three lines; while nothing else is counted it stays.
+    Brief leaves out the window, whose numbers are the guide's three lines, unless it is all there is.
     """
     rollout = service["rollout"]
+    leaves_out = is_brief and rollout.get("phase") != "watching"
     bars = [("traffic", traffic_bar(rollout, paint)), ("step", step_bar(rollout, paint))]
     said = [
-        ("window", "" if (is_brief and is_counted(rollout)) or not rollout.get("evidence") else _window(rollout), ""),
+        ("window", "" if leaves_out or not rollout.get("evidence") else _window(rollout), ""),
         ("policy", policy_words(rollout), meaning_of(rollout)),
         ("proof", _proof(rollout), ""),
         ("paused", paused_words(rollout, now), "warned"),
@@ -158,8 +159,8 @@ def _window(rollout: Any) -> str:
     over = f"last {ago(seconds)}: " if is_number(seconds) else ""
     return (
         f"{of}{over}{count(window['requests'])} requests, "
-        f"errors {share(window.get('error_rate'))} (max {share(limits.get('max_error_rate'))}), "
-        f"P99 {number(window.get('p99_ms'), 'ms')} (max {number(limits.get('max_p99_latency_ms'), 'ms')})"
+        f"errors {share(window.get('error_rate'))} (≤{share(limits.get('max_error_rate'))}), "
+        f"P99 {number(window.get('p99_ms'), 'ms')} (≤{number(limits.get('max_p99_latency_ms'), 'ms')})"
     )
 
 
@@ -179,7 +180,7 @@ def meaning_of(rollout: Any) -> str:
 
 
 def _proof(rollout: Any) -> str:
-    """`errors 51:1, latency 7.3:1; the next step needs 1:1, the promotion 20:1; …`: that both are within their limits."""
+    """`errors 51:1, latency 7.3:1; next step needs 1:1, promotion 20:1`: that both are within their limits."""
     if rollout.get("phase") == "watching":
         return ""
     if is_uncounted(rollout):
@@ -193,10 +194,8 @@ def _proof(rollout: Any) -> str:
         return ""
     limits, needs = limits_in(rollout), needs_words(rollout)
     if is_last_step(rollout):
-        return f"{', '.join(parts)}; the promotion needs {needed(limits.promote_e)}{f': {needs}' if needs else ''}"
-    later = f": {needs}, at later steps less time" if needs else ""
-    bars = f"the next step needs {needed(limits.advance_e)}, the promotion {needed(limits.promote_e)}"
-    return f"{', '.join(parts)}; {bars}{later}"
+        return f"{', '.join(parts)}; promotion needs {needed(limits.promote_e)}{f': {needs}' if needs else ''}"
+    return f"{', '.join(parts)}; next step needs {needed(limits.advance_e)}, promotion {needed(limits.promote_e)}"
 
 
 def needs_words(rollout: Any) -> str:

@@ -169,8 +169,8 @@ def _containers(value: Any, paint: Paint, cells: int | None) -> list[str]:
     rows += [
         [
             text_of(container["name"]),
-            text_of(container["status"]),
-            text_of(container["health"]),
+            "stopped, kept" if container.get("kept") else text_of(container["status"]),
+            "-" if container.get("kept") else text_of(container["health"]),
             text_of(container.get("slot")) or "-",
             text_of(container.get("mode")) or "-",
             text_of(container.get("address")) or "-",
@@ -182,9 +182,10 @@ def _containers(value: Any, paint: Paint, cells: int | None) -> list[str]:
     first, *others = table(rows, cells, drop=(7, 6, 4, 3, 5))
     lines = [paint.dim(first)]
     for line, container in zip(others, containers, strict=True):
-        poor = container["health"] in POOR or container["status"] in POOR
-        lines.append(paint("poor", line) if poor else line)
-        if container.get("detail") and container["health"] != "ready":
+        is_kept = container.get("kept")
+        poor = not is_kept and (container["health"] in POOR or container["status"] in POOR)
+        lines.append(paint("poor", line) if poor else paint.dim(line) if is_kept else line)
+        if container.get("detail") and container["health"] != "ready" and not is_kept:
             lines.append(paint.dim(f"  {text_of(container['detail'])}"))
     return lines
 

@@ -9,6 +9,7 @@ from reconciler.cli.figures import age, count, is_number, needed, number, odds, 
 from reconciler.cli.rollout_view import (
     LABEL,
     UNCOUNTED,
+    is_last_step,
     is_uncounted,
     limits_in,
     meaning_of,
@@ -68,7 +69,8 @@ def _under_way(service: Any, rollout: Any, now: float, paint: Paint) -> Iterator
         ahead.append(paint("warned", f"Paused {paused}"))
     is_on_its_way = not is_uncounted(rollout) and rollout.get("phase") != "watching"
     if is_on_its_way and (needs := needs_words(rollout)):
-        ahead.append(f"Until it is proven, at this rate: {needs}")
+        faster = "" if is_last_step(rollout) else ", and later steps are faster"
+        ahead.append(f"Until a promotion is proven: {needs} at this rate{faster}")
     yield ahead
 
 

@@ -22,7 +22,7 @@ from reconciler.core.rollout import (
     Rollout,
     ServiceRollout,
 )
-from reconciler.core.signs import bad_sign, went_with_the_host
+from reconciler.core.signs import bad_sign, may_be_back, went_with_the_host
 from reconciler.core.targets import Targets
 
 ALL = 100
@@ -34,6 +34,9 @@ LONGEST_TICK_S = 30.0
 HICCUP_S = 1.0
 """How long a canary that carries all requests may fail its health check while the old containers still run."""
 
+DISPUTE_S = 30.0
+"""How long a canary whose own count contradicts nginx's keeps its requests: one window of the policy's default."""
+
 RETURN_PATIENCE_S = 15.0
 """How long a roll back waits for its last replica once the first one serves."""
 
@@ -43,8 +46,9 @@ class Context:
     """All a decision is made from.
 
     `gate` is the infrastructure verdict, None where it could not be asked. `verdicts` are the canary policy's,
-    by service; one that is absent was not asked, for want of anything to ask about. `now` is seconds since the
-    epoch.
+    by service; one that is absent was not asked, for want of anything to ask about. `troubles` is what
+    the engine said of containers, by name, that it could not create or start; `disputed` how a service's own count
+    contradicts nginx's. `now` is seconds since the epoch.
     """
 
     targets: Targets
@@ -52,6 +56,8 @@ class Context:
     now: float
     gate: Verdict | None = None
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    disputed: Mapping[str, str] = field(default_factory=dict)
 
 
 def course_of(service: Service) -> Course:
@@ -143,8 +149,8 @@ class _View:
 
     def sign(self, group: Group | None) -> str:
         """What alone shows that `group` cannot serve; "" where nothing does."""
-        containers = self.group(group)
-        found = [bad_sign(c) for c in containers if not went_with_the_host(c, self.context.observed)]
+        now, seen = self.context.now, self.context.observed
+        found = [bad_sign(c) for c in self.group(group) if not (went_with_the_host(c, seen) or may_be_back(c, now))]
         return next((sign for sign in found if sign), "")
 
     def never_healthy(self, group: Group | None) -> str:
@@ -152,7 +158,21 @@ class _View:
         deadline_s = service.rollout.health_deadline_s if service else 60.0
         containers = self.group(group)
         late = any(not c.is_ready and c.uptime_s(self.context.now) > deadline_s for c in containers if c.is_running)
-        return f"not healthy within {deadline_s:g} s: {_waiting_for(containers)}" if late else ""
+        if late:
+            return f"not healthy within {deadline_s:g} s: {_waiting_for(containers)}"
+        is_short = len(containers) < self.replicas and self.state.phase is not Phase.UPDATING
+        if is_short and self.context.now - self.state.since > deadline_s:
+            return f"not there within {deadline_s:g} s: {self.trouble or 'it could not be created'}"
+        return ""
+
+    @property
+    def trouble(self) -> str:
+        """What the engine said when one of the service's containers could not be created or started; "" if nothing."""
+        return "; ".join(why for name, why in self.context.troubles.items() if f"-{self.state.service}-" in name)
+
+    def waiting(self, group: Group | None) -> str:
+        """What is waited for, with the engine's own words where it refuses."""
+        return "; ".join(filter(None, [_waiting_for(self.group(group)), self.trouble]))
 
     def sick_for_long(self, group: Group | None) -> str:
         """Replicas that were healthy fail their health check longer than its retries allow.
@@ -177,15 +197,18 @@ class _View:
 def _at_rest(view: _View) -> Decision:
     state, wanted = view.state, view.wanted
     if wanted is None:
-        return view.hold()
+        missing = ", ".join(view.context.targets.missing)
+        return view.hold(f"waiting for images: {missing}" if missing else "")
     release = _next_release(view, wanted)
     if release is None:
         return view.hold()
     if wanted == state.dismissed and state.stable is not None:
-        return view.hold(f"{state.reason or 'dismissed'}; change the manifest, or `retry --reason …`")
+        why = f" ({state.why_rolled_back})" if state.why_rolled_back else ""
+        return view.hold(f"the canary was dismissed{why}; change the manifest, or `retry --reason …`")
     if release.revision in state.quarantined:
+        why = f" ({state.why_rolled_back})" if release.revision == state.quarantined[-1] else ""
         return view.hold(
-            f"revision {release.revision[:12]} was rolled back before and is quarantined; "
+            f"revision {release.revision[:12]} was rolled back before{why} and is quarantined; "
             "change the service, or `retry --reason …`"
         )
     if state.paused is not None and state.stable is not None:
@@ -208,7 +231,10 @@ def _next_release(view: _View, wanted: Release) -> Release | None:
     """What would be started now; None where what is wanted runs already."""
     stable, last = view.state.stable, view.state.last_stable
     if stable is None:
-        is_back = last in view.context.targets.kept and last not in view.state.quarantined
+        kept = view.context.targets.kept.get(last)
+        here = {image.id for image in view.context.observed.engine.images.values()}
+        is_here = kept is not None and kept.image.id in here
+        is_back = is_here and last not in view.state.quarantined
         return Release(last if is_back else wanted.revision, Mode.STABLE)
     in_place = view.service is not None and view.service.rollout.strategy in IN_PLACE
     if wanted.revision == stable.revision:
@@ -276,7 +302,7 @@ def _starting(view: _View) -> Decision:
         return _given_up(view, bad)
     ready = view.ready(state.candidate)
     if ready < view.replicas:
-        return view.hold(_waiting_for(view.group(state.candidate)))
+        return view.hold(view.waiting(state.candidate))
     if state.paused is not None and state.stable is not None:
         return view.hold(_paused(state))
     if state.stable is not None and not state.course.steps and not _is_promotable(view):
@@ -328,6 +354,9 @@ def _judged(view: _View, verdict: Verdict | None) -> Decision:
         if silent_s > budget_s:
             return view.move(Move.SUSPEND, f"no answer for {silent_s:.0f} s: {why}")
         return view.hold(f"no answer: {why}", is_unknown=True)
+    disputed = view.context.disputed.get(state.service)
+    if disputed and verdict.action != "rollback":
+        return _disputed(view, disputed)
     at = f"step {state.step + 1} of {len(state.course.steps)}, {state.weight_pct} %"
     if verdict.action == "rollback":
         if view.is_held:
@@ -345,6 +374,14 @@ def _judged(view: _View, verdict: Verdict | None) -> Decision:
     if view.is_held:
         return view.hold(f"{at}: held by mode: canary; `promote` makes it stable", is_observing=True)
     return view.move(Move.PROMOTE, verdict.reason)
+
+
+def _disputed(view: _View, words: str) -> Decision:
+    """Who cannot be believed gets no requests for long: back to 0 until an operator has looked."""
+    since = view.state.unknown_since
+    if since is not None and view.context.now - since > DISPUTE_S:
+        return view.move(Move.SUSPEND, f"the service and nginx disagree: {words}", is_verdict=True)
+    return view.hold(f"the service and nginx disagree: {words}", is_unknown=True)
 
 
 def _suspended(view: _View) -> Decision:
@@ -440,7 +477,7 @@ def _renewing(view: _View) -> Decision:
     if ready >= view.replicas:
         return view.move(Move.READY, f"{ready} of {view.replicas} new stable replicas ready")
     return view.hold(
-        f"starting the new stable containers: {_waiting_for(view.group(state.fresh))}",
+        f"starting the new stable containers: {view.waiting(state.fresh)}",
         is_sick=not view.ready(state.candidate),
     )
 

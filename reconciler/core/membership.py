@@ -10,7 +10,7 @@ from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Sta
 from reconciler.core.rollout import IN_PLACE, Group, Member, Paused, Phase, Release, Rollout, ServiceRollout
 
 GONE = frozenset({Status.DEAD, Status.REMOVING})
-NOT_SERVING = frozenset({Status.CREATED, Status.EXITED, Status.DEAD, Status.REMOVING})
+NOT_SERVING = frozenset({Status.CREATED, Status.PAUSED, Status.EXITED, Status.DEAD, Status.REMOVING})
 
 
 def is_of(container: ObservedContainer, group: Group | None) -> bool:

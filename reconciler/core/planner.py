@@ -46,7 +46,7 @@ from reconciler.core.plan import (
     WriteFile,
 )
 from reconciler.core.rollout import Group, Phase, Rollout, ServiceRollout
-from reconciler.core.signs import CRASH_LOOP_RESTARTS
+from reconciler.core.signs import CRASH_LOOP_RESTARTS, went_with_the_host
 from reconciler.core.targets import PolicyTarget, Targets
 
 PROXY_CONFIG = "nginx/live/nginx.conf"
@@ -433,6 +433,8 @@ class _Draft:
     def plan_replica(self, state: ServiceRollout, group: Group, replica: int, needs: tuple[int | None, ...]) -> None:
         kept = self.wish.targets.kept.get(group.revision)
         mine = [c for c in self.group(state, group) if c.replica == replica and c.status not in GONE]
+        if mine and is_on_trial(state, group) and self.has_ended(mine[-1]):
+            return  # it counts against it, if nobody else starts it again
         if mine:
             self.heal(mine[-1], needs, slot_name(state.service, group.slot))
             if kept is not None:
@@ -448,6 +450,10 @@ class _Draft:
             name = self.steps[created].target
             started = self.add(StartContainer(name), name, cause, created)
             self.add(WaitHealthy(name), name, "starting", started)
+
+    def has_ended(self, container: ObservedContainer) -> bool:
+        """It ended by itself or by somebody's hand, and not with the host."""
+        return container.status is Status.EXITED and not went_with_the_host(container, self.observed)
 
     def keep_restarting(self, state: ServiceRollout, container: ObservedContainer, policy: str) -> None:
         """A canary that has come to carry traffic for good is healed by Docker like any other."""

@@ -184,7 +184,8 @@ class ServiceRollout:
     `is_suspended_by_verdict` tells
     why a suspension does not end by itself. `run` counts rollouts and fresh starts of evidence. `dismissed` is
     the wish that is not tried again until it changes. `blue` and `green` are the slots' members. `quarantined`
-    are revisions that were rolled back, newest last. `last_stable` outlives a teardown.
+    are revisions that were rolled back, newest last, `why_rolled_back` is the newest one's story. `last_stable`
+    outlives a teardown.
     """
 
     service: str
@@ -210,6 +211,7 @@ class ServiceRollout:
     blue: tuple[Member, ...] = ()
     green: tuple[Member, ...] = ()
     quarantined: tuple[str, ...] = ()
+    why_rolled_back: str = ""
     last_stable: str = ""
     reason: str = ""
 
@@ -257,6 +259,12 @@ class ServiceRollout:
         assert moved.phase in TRANSITIONS[self.phase, decision.move], f"{self.phase} → {moved.phase}"
         return dataclasses.replace(moved, since=now, seen=now, reason=decision.reason)
 
+
+LOWERING = frozenset({Move.GIVE_UP, Move.DISMISS, Move.SUPERSEDE, Move.SUSPEND, Move.RETURN})
+"""Moves that take requests away from what was tried: nothing may hold them up."""
+
+WAY_BACK = frozenset({Phase.RETURNING, Phase.RESTORING, Phase.TURNING, Phase.ROLLING_BACK})
+"""Phases that lead back to what ran before."""
 
 IN_PLACE = frozenset({Strategy.ROLLING, Strategy.RECREATE})
 """Strategies that replace replicas where they are."""
@@ -406,7 +414,9 @@ def _give_up(state: ServiceRollout, decision: Decision) -> ServiceRollout:
     bad, dismissed = state.candidate.revision, decision.dismisses or state.dismissed
     is_stable = state.stable is not None and state.stable.revision == bad
     quarantined = state.quarantined if is_stable else with_quarantined(state.quarantined, bad)
-    return dataclasses.replace(_leaving(state), quarantined=quarantined, dismissed=dismissed)
+    return dataclasses.replace(
+        _leaving(state), quarantined=quarantined, dismissed=dismissed, why_rolled_back=decision.reason
+    )
 
 
 def _dismiss(state: ServiceRollout, decision: Decision) -> ServiceRollout:
@@ -423,8 +433,15 @@ def _return(state: ServiceRollout, decision: Decision) -> ServiceRollout:
     assert bad is not None, "nothing to return from"
     quarantined = state.quarantined if decision.dismisses else with_quarantined(state.quarantined, bad.revision)
     candidate = None if state.kept else state.candidate
+    why = state.why_rolled_back if decision.dismisses else decision.reason
     return dataclasses.replace(
-        state, phase=Phase.RETURNING, quarantined=quarantined, candidate=candidate, paused=None, asked=None
+        state,
+        phase=Phase.RETURNING,
+        quarantined=quarantined,
+        candidate=candidate,
+        paused=None,
+        asked=None,
+        why_rolled_back=why,
     )
 
 

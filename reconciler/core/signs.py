@@ -26,6 +26,19 @@ def bad_sign(container: ObservedContainer) -> str:
     return ""
 
 
+STOPPED_FROM_OUTSIDE = frozenset({0, 137, 143})
+"""Exit codes of a process that ended well, or by SIGKILL or SIGTERM: somebody may be restarting the container."""
+
+RESTART_TAKES_S = 3.0
+
+
+def may_be_back(container: ObservedContainer, now: float) -> bool:
+    """Whether a container that was stopped from outside, as by `docker restart`, may be running again in a moment."""
+    ended = _moment(container.finished_at)
+    is_stopped = container.status is Status.EXITED and container.exit_code in STOPPED_FROM_OUTSIDE
+    return is_stopped and not container.oom_killed and ended is not None and now - ended < RESTART_TAKES_S
+
+
 def went_with_the_host(container: ObservedContainer, observed: ObservedState) -> bool:
     """Whether an exit came with a restart of the engine or the host, which says nothing of the container.
 

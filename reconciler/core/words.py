@@ -118,6 +118,7 @@ def _torn_down(state: ServiceRollout) -> ServiceRollout:
         state.service,
         run=state.run,
         quarantined=state.quarantined,
+        why_rolled_back=state.why_rolled_back,
         last_stable=state.last_stable,
         dismissed=state.dismissed,
     )

@@ -247,7 +247,10 @@ class Story:
             self.ledger.close(("policy", "idle"))
 
     def _repairs(self, record: dict[str, Any], words: list[dict[str, Any]], at: str) -> None:
-        """What was put right while nothing was rolled out; after a change of the manifest it is that change."""
+        """What was put right while nothing was rolled out.
+
+        After a change of the manifest it is that change; before any service has a phase it is the first start.
+        """
         done = [action for action in dicts(record.get("actions")) if action.get("outcome") == "ok"]
         mended = [action for action in done if text(action.get("verb")) in _MENDING]
         revision = record.get("revision")
@@ -255,10 +258,11 @@ class Story:
         self._revision = self._revision if revision is None else revision
         self._is_applying = is_new or (self._is_applying and bool(done))
         moves = any(d.get("move") not in (None, "hold") for d in dicts(record.get("decisions")))
-        at_rest = all(phase in ("stable", "watching") for phase in mapping(record.get("phase")).values())
+        phases = mapping(record.get("phase"))
+        at_rest = all(phase in ("stable", "watching") for phase in phases.values())
         if not mended or moves or words or not at_rest or self._asked:
             return
-        what = "Manifest applied" if self._is_applying else "Drift repaired"
+        what = "Manifest applied" if self._is_applying else "Drift repaired" if phases else "Started"
         said = "; ".join(text(f"{each.get('verb')} {each.get('target')}: {each.get('cause')}") for each in mended[:5])
         detail = f"{said}; and {len(mended) - 5} more" if len(mended) > 5 else said
         self.ledger.is_news = True

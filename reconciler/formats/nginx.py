@@ -454,7 +454,7 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
     }.items()
 }
 _TEMP_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-_TIMEOUTS = ("proxy_connect_timeout", "proxy_send_timeout", "proxy_read_timeout", "proxy_next_upstream_timeout")
+_TIMEOUTS = ("proxy_connect_timeout", "proxy_send_timeout", "proxy_read_timeout")
 _PLACED = "pid error_log log_format access_log upstream server listen server_name location if set proxy_pass return"
 _CARRIES_A_VALUE = frozenset(
     (*_PLACED.split(), "stub_status", *_TIMEOUTS, *(f"{name}_temp_path" for name in _TEMP_PATHS))

@@ -8,7 +8,7 @@ from reconciler.core.desired import DesiredState, Mode
 from reconciler.core.observed import EngineState
 from reconciler.core.plan import CreateContainer, Outcome, StartContainer, TestProxyConfig
 from reconciler.core.record import Cycle
-from reconciler.core.rollout import Move, Phase, Rollout, ServiceRollout
+from reconciler.core.rollout import WAY_BACK, Move, Phase, Rollout, ServiceRollout
 from reconciler.operations import Exit
 
 STEPS = (
@@ -60,7 +60,7 @@ class Progress:
                 code = Exit.DENIED if verdict.known else Exit.POLICY_FAILED
                 return Failure(code, f"{'DENIED' if verdict.known else 'Policy engine failed'}: {verdict.reason}")
         phases = {state.phase for state in cycle.rollout.services.values()}
-        if self.gave_up and _is_in_force(cycle) and phases.isdisjoint(_ON_THE_WAY_BACK):
+        if self.gave_up and _is_in_force(cycle) and phases.isdisjoint(WAY_BACK):
             kept = any(state.stable for state in cycle.rollout.services.values())
             goes_on = " What ran before goes on serving." if kept else " Nothing is left running of it."
             what = "Rolled back" if self.done > HEALTHY else "Health check failed"
@@ -75,7 +75,6 @@ class Progress:
 
 
 _BACK = (Move.GIVE_UP, Move.RETURN)
-_ON_THE_WAY_BACK = frozenset({Phase.RETURNING, Phase.RESTORING, Phase.TURNING, Phase.ROLLING_BACK})
 HEALTHY = 4
 """The place of "Health check passed" among the steps."""
 
@@ -179,6 +178,6 @@ def _stale(cycle: Cycle) -> bool:
             return True
         if is_at_rest and wanted.mode is Mode.CANARY and wanted != state.dismissed:
             return True
-        if state.phase in (Phase.RETURNING, Phase.RESTORING, Phase.TURNING, Phase.ROLLING_BACK):
+        if state.phase in WAY_BACK:
             return True
     return False

@@ -15,6 +15,8 @@ def rollout_value(cycle: Cycle, state: ServiceRollout, wanted: Service | None) -
     if state.phase in (Phase.ABSENT, Phase.STABLE):
         return None
     summary, verdict = cycle.measured.get(state.service), cycle.judged.get(state.service)
+    if summary is not None and summary.about.startswith("stable/"):
+        summary = None  # nothing is on trial yet
     limits = cycle.desired.limits.get("canary", {}) if cycle.desired else {}
     duration_s = state.course.steps[state.step].duration_s if state.course.steps else 0.0
     return {
@@ -104,7 +106,9 @@ _NEXT = {
     Phase.RENEWING: "takes over once the new stable containers are healthy",
     Phase.SWITCHING: "the canary's containers are removed",
     Phase.SETTLING: "the new revision is watched; the old one is kept until then",
-    Phase.WATCHING: "at rest without the old containers; rolls back by itself if it turns bad, at once on `rollback`",
+    Phase.WATCHING: (
+        "the old containers are removed; until then they take over again if it turns bad, or at once on `rollback`"
+    ),
     Phase.HALTED: "`retry`, `rollback` or a newer manifest",
     Phase.RETURNING: "takes the traffic back once the old containers are healthy",
     Phase.RESTORING: "what went bad is removed",
@@ -155,7 +159,7 @@ def _policy(verdict: Verdict | None, summary: Summary | None) -> dict[str, Json]
             "decision_id": "",
         }
     return {
-        "status": standing(verdict, is_measured=summary is not None and not summary.window.why_unknown),
+        "status": standing(verdict, is_measured=_is_measured(summary)),
         "action": verdict.action,
         "reason": verdict.reason,
         "violations": [
@@ -164,6 +168,11 @@ def _policy(verdict: Verdict | None, summary: Summary | None) -> dict[str, Json]
         "revision": verdict.revision,
         "decision_id": verdict.decision_id,
     }
+
+
+def _is_measured(summary: Summary | None) -> bool:
+    """There are numbers, and they can be believed."""
+    return summary is not None and not summary.window.why_unknown and not summary.data_quality.disagreement
 
 
 def _window(summary: Summary | None, seconds: Json) -> dict[str, Json]:

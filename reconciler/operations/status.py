@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.core.desired import POLICY, PROXY, Json, Mode, Service
 from reconciler.core.membership import of_group
-from reconciler.core.observed import ObservedContainer, ObservedState, Status
+from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Status
 from reconciler.core.plan import Outcome
 from reconciler.core.record import Cycle, Verdict
 from reconciler.core.rollout import Phase, Release, ServiceRollout
@@ -99,7 +99,7 @@ def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> Js
         "since": state.since or None,
         "quarantined": list(state.quarantined),
         "rollout": rollout_value(cycle, state, wanted),
-        "containers": [_container(container) for container in observed.of(state.service)],
+        "containers": [_container(container, state, observed) for container in observed.of(state.service)],
     }
 
 
@@ -110,14 +110,22 @@ def _mode(state: ServiceRollout, wanted: Service | None) -> str:
     return wanted.mode.value if wanted else ""
 
 
-def _container(container: ObservedContainer) -> Json:
+def _slot(state: ServiceRollout, container: ObservedContainer) -> str:
+    """Where nginx has it; for one that nginx does not know, where it was born."""
+    serves = next((s for s in Slot if any(m.container_id == container.id for m in state.members(s))), container.slot)
+    return serves.value if serves else ""
+
+
+def _container(container: ObservedContainer, state: ServiceRollout, observed: ObservedState) -> Json:
+    is_kept = container.status is Status.EXITED and container in of_group(observed, state.service, state.kept)
     return {
         "name": container.name,
         "id": container.id[:12],
-        "slot": container.slot.value if container.slot else "",
+        "slot": _slot(state, container),
         "status": container.status.value,
         "health": container.health.value,
-        "detail": container.health_detail or container.error,
+        "detail": "stopped, kept for a roll back" if is_kept else container.health_detail or container.error,
+        "kept": is_kept,
         "address": container.address or "",
         "revision": container.revision,
         "mode": container.mode,

@@ -84,8 +84,11 @@ def test_a_denial_and_errors_are_in_it() -> None:
 
 
 def test_an_idle_run_is_one_line_with_its_count() -> None:
-    record = {"kind": "idle", "timestamp": "2026-05-06T12:00:00Z", "count": 720, "req_per_sec": 15, "p99_latency": 620}
-    assert record_line(record, PLAIN) == "2026-05-06 12:00:00  idle  nothing to do, 720 times  15 req/s, 620 ms p99"
+    measured = {"req_per_sec": 19.987462475165056, "p99_latency": 4.949999999999999, "error_rate": 0.0312}
+    record = {"kind": "idle", "timestamp": "2026-05-06T12:00:00Z", "count": 720, **measured}
+    assert record_line(record, PLAIN) == (
+        "2026-05-06 12:00:00  idle  nothing to do, 720 times  20 req/s, 4.9 ms p99, 3.12% errors"
+    )
 
 
 def test_a_line_fits_a_terminal() -> None:

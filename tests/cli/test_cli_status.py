@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from cli_samples import PROGRAM, container, evidence, rollout, service, status_of_a_rollout
 
+from reconciler.cli.figures import odds
 from reconciler.cli.status_view import status_lines
 from reconciler.cli.terminal import Paint, width
 from reconciler.cli.why_view import why_lines
@@ -139,6 +140,19 @@ def test_nothing_yet(status: Any) -> None:
     assert "Last cycle: none yet" in text
 
 
+@pytest.mark.parametrize(
+    ("trigger", "plan", "words"),
+    [
+        ("pending", ["wait for app-1: starting", "wait for nginx: x"], "Last cycle: 812, 2m ago: waiting"),
+        ("interval", [], "Last cycle: 812, 2m ago: nothing to do"),
+        ("manifest", ["wait for app-1: x", "create app-2: x"], "Last cycle: 812, 2m ago, manifest: 2 actions"),
+    ],
+)
+def test_the_last_cycle_in_few_words(status: Any, trigger: str, plan: list[str], words: str) -> None:
+    status["last_cycle"] |= {"trigger": trigger, "plan": plan}
+    assert words in lines(status)
+
+
 def test_without_a_daemon_it_says_what_a_cycle_would_do_now(status: Any) -> None:
     status["last_cycle"] |= {"number": 0, "plan": ["create app: missing"]}
     assert lines(status)[-2:] == ["A cycle now: 1 action", "  create app: missing"]
@@ -228,11 +242,15 @@ def test_what_policy_allows_needs_no_reason_and_what_is_unknown_does(status: Any
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"phase": "watching", "weight": 0}, "promoted, and watched, for 34s"),
+        ({"phase": "watching", "weight": 0}, "promoted, and watched, for 34s\n"),
+        ({"phase": "watching", "watch_seconds": 120.0}, "promoted, and watched, for 34s, 86s to go\n"),
+        ({"phase": "watching", "watch_seconds": 30.0}, "promoted, and watched, for 34s\n"),
         ({"phase": "rolling_back", "weight": 0}, "rolling back"),
         ({"phase": "of_tomorrow"}, "of tomorrow"),
-        ({"held": True}, "kept beside stable by `mode: canary`"),
-        ({"chaos": "slow"}, "chaos: slow"),
+        ({"held": True}, "analyzing, step 2 of 3, for 34s, kept by `mode: canary`"),
+        ({"chaos": "slow"}, "  chaos: slow, analyzing, step 2 of 3"),
+        ({"step": 3}, "latency 7.3:1; promotion needs 20:1: 300 more requests (49s)"),
+        ({"window": {"requests": 5, "seconds": 10}}, "  window    canary, last 10s: 5 requests, "),
         ({"paused": {"actor": "bob", "reason": "lunch", "until": NOW + 600}}, "by bob, for another 10m: lunch"),
         ({"paused": {"actor": "", "reason": "", "until": None}}, "by an operator, until `resume`"),
         ({"window": {"why_unknown": "no requests in the last 30 s"}}, "no requests in the last 30 s"),
@@ -277,7 +295,47 @@ def test_the_strength_of_evidence_is_said_in_words() -> None:
     assert "a roll back needs" not in why(value)
     errors |= {"e_below_limit": 0.2, "e_above_limit": 3e9}
     assert "none yet that the error rate is under 1.5%" in why(value)
-    assert "over 1,000,000:1 that it is over 1%, a roll back needs 80:1" in why(value)
+    assert "over 1,000:1 that it is over 1%, a roll back needs 80:1" in why(value)
+
+
+@pytest.mark.parametrize(
+    ("e", "words"),
+    [(1, "1:1"), (1.99, "1.9:1"), (9.04, "9:1"), (19.99, "19:1"), (1000, "1,000:1"), (1e12, "over 1,000:1")],
+)
+def test_odds_are_cut_off_as_policy_does(e: float, words: str) -> None:
+    assert odds(e) == words
+
+
+def test_a_kept_canary_under_chaos_is_not_said_to_prove_anything() -> None:
+    value = under_way(held=True, chaos="slow", next="stays here; `swiftdeploy chaos recover` ends the chaos")
+    shown = status_lines(value, NOW, PLAIN, 80, 22)
+    assert "  proof     what is done under chaos counts for no proof" in shown
+    assert any(line.endswith("before the chaos") for line in shown)
+    assert "24.4% seen" not in "\n".join(shown)
+    assert max(width(line) for line in shown) <= 80
+    assert "  evidence  what is done under chaos counts for no proof" in why(value)
+    assert "whole run" not in why(value)
+    assert "Until a promotion is proven" not in why(value)
+
+
+def test_a_watch_shows_its_window_and_no_table_of_nothing() -> None:
+    watched = {"phase": "watching", "canary": None, "watch_seconds": 120.0}
+    value = under_way(**watched, policy={"status": "PASS", "action": "hold", "reason": "Not enough evidence yet"})
+    shown = status_lines(value, NOW, PLAIN, 80, 16)
+    assert "  stable    2/2" in shown
+    assert "  window    last 30s: 450 requests, errors 3% (≤1%), P99 620ms (≤500ms)" in shown
+    assert "  policy    PASS: nothing speaks against it" in shown
+    assert "20:1" not in "\n".join(shown)
+    assert "Until a promotion is proven" not in why(value)
+
+
+def test_a_container_that_is_kept_for_a_roll_back_did_not_crash(status: Any) -> None:
+    kept = container(status="exited", health="unknown", kept=True, detail="stopped, kept for a roll back")
+    status["services"] = [service(containers=[kept])]
+    (line,) = (line for line in lines(status) if line.startswith("demo-app-blue"))
+    assert line.split("  ")[1:3] == ["stopped, kept", "-"]
+    assert Paint(True)("dim", line) in status_lines(status, NOW, Paint(True))
+    assert "exited" not in "\n".join(lines(status))
 
 
 def test_the_limits_of_the_answer_are_the_ones_that_are_shown() -> None:
@@ -358,6 +416,7 @@ class Terminal:
         self.master, self._slave = pty.openpty()
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self._slave)
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [*PROGRAM, *words],
             stdin=self._slave,
@@ -365,7 +424,7 @@ class Terminal:
             stderr=self._slave,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm-256color", **environment},
+            env={**inherited, "TERM": "xterm-256color", **environment},
         )
         self.seen = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")()

@@ -134,6 +134,72 @@ def test_a_canary_that_fails_at_25_percent_is_rolled_back_and_stable_untouched(w
     assert modes(world) == [("demo:1", "stable")], "neither time, nor a restart, nor a deployment tries it again"
 
 
+@pytest.mark.parametrize("word", [None, Rollback("app", "ada", "it fails")], ids=["policy", "an operator"])
+def test_a_full_disk_does_not_keep_a_bad_canary_in_the_traffic(world: World, word: Rollback | None) -> None:
+    world.wants(wish("demo:2"))
+    world.until(lambda _: world.nginx.weights["app"] == 25, 600)
+    world.store.is_full = True
+    if word:
+        world.cycle(word)
+    else:
+        world.traffic.errors["demo:2"] = 0.5
+    world.until(lambda _: world.nginx.weights["app"] == 0, 60)
+    assert any("no space left" in error for error in world.cycles[-1].errors)
+    world.store.is_full = False
+    rests_at(world, "demo:1")
+    assert world.app.quarantined
+
+
+def test_docker_restart_of_a_canary_is_no_verdict(world: World) -> None:
+    world.wants(wish("demo:2"))
+    world.until(lambda _: world.nginx.weights["app"] == 25, 600)
+    (canary,) = (box for box in world.boxes() if box.request.spec.image == "demo:2")
+    world.broken.append("it is being restarted")
+    world.engine.crash(canary.name, exit_code=143)
+    world.cycle()
+    assert world.app.phase is Phase.ANALYZING
+    world.engine.apply(StartContainer(canary.id))
+    world.broken.clear()
+    rests_at(world, "demo:2")
+
+
+def test_a_canary_that_was_stopped_and_stays_so_is_rolled_back(world: World) -> None:
+    world.wants(wish("demo:2"))
+    world.until(lambda _: world.nginx.weights["app"] == 25, 600)
+    (canary,) = (box for box in world.boxes() if box.request.spec.image == "demo:2")
+    world.broken.append("its own requests fail")
+    world.engine.crash(canary.name, exit_code=0)
+    upto(world, Phase.ROLLING_BACK)
+    world.broken.clear()
+    rests_at(world, "demo:1")
+    assert "exited with code 0" in world.app.why_rolled_back
+
+
+def test_a_release_that_cannot_even_be_created_is_given_up_with_the_engines_own_words(world: World) -> None:
+    from reconciler.core.plan import CreateContainer, Outcome, Result
+
+    said = Result(Outcome.FAILED, "Range of CPUs is from 0.01 to 2.00")
+    world.engine.fault = lambda action: said if isinstance(action, CreateContainer) else None
+    world.wants(wish("demo:2"))
+    world.until(lambda _: "Range of CPUs" in world.app.reason)
+    world.passes(61)
+    rests_at(world, "demo:1")
+    assert "Range of CPUs" in world.app.why_rolled_back
+
+
+def test_who_is_contradicted_by_nginx_loses_its_requests_until_somebody_looks(world: World) -> None:
+    world.wants(wish("demo:2"))
+    world.until(lambda _: world.nginx.weights["app"] == 25, 600)
+    world.traffic.proxy_errors["demo:2"] = 0.3
+    upto(world, Phase.SUSPENDED)
+    assert "disagree" in world.app.reason
+    for _ in range(100):
+        world.cycle()
+    assert (world.app.phase, world.nginx.weights["app"]) == (Phase.SUSPENDED, 0)
+    world.cycle(Rollback("app", "ada"))
+    rests_at(world, "demo:1")
+
+
 def test_an_operator_lifts_the_quarantine_with_a_reason(world: World) -> None:
     world.traffic.errors["demo:2"] = 0.5
     world.wants(wish("demo:2"))

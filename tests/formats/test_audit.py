@@ -280,6 +280,18 @@ def test_a_repair_at_rest_is_drift_and_after_a_new_manifest_it_is_that() -> None
     ]
 
 
+def test_what_the_first_start_writes_is_no_drift() -> None:
+    written = [{"verb": "write", "target": "nginx.conf", "cause": "missing", "outcome": "ok", "detail": ""}]
+    report = found(
+        cycle(0, phase={}, rollouts={}, actions=written),
+        cycle(1, phase={"app": "starting"}, actions=written, decisions=[move("start")]),
+        cycle(2),
+        cycle(3, actions=written),
+    )
+    told = [(e.what, e.detail) for e in report.timeline if "nginx.conf" in e.detail]
+    assert told == [("Started", "write nginx.conf: missing"), ("Drift repaired", "write nginx.conf: missing")]
+
+
 def test_trouble_is_one_row_for_as_long_as_it_lasts() -> None:
     down = {"errors": ["Docker does not answer after 31 ms"]}
     again = {"errors": ["Docker does not answer after 12 ms"]}

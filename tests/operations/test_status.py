@@ -241,10 +241,13 @@ HELD = dataclasses.replace(V2, mode=Mode.CANARY)
 @pytest.mark.parametrize(
     ("of", "wanted", "verdict", "words"),
     [
-        (ANALYZING, V2, PASS, "50 % of the requests"),
+        (ANALYZING, V2, PASS, "50 % of the requests in 48 s, if policy still agrees"),
+        (dataclasses.replace(ANALYZING, step_s=60.0), V2, PASS, "50 % of the requests now"),
+        (ANALYZING, V2, FEW, "50 % of the requests once policy allows it"),
         (ANALYZING, V2, BROKEN, "until the limits are kept"),
         (ANALYZING, V2, UNKNOWN, "50 % of the requests"),
-        (dataclasses.replace(ANALYZING, step=2), V2, PASS, "promotes itself"),
+        (dataclasses.replace(ANALYZING, step=2), V2, PASS, "becomes stable in 48 s, if policy still agrees"),
+        (dataclasses.replace(ANALYZING, step=2), V2, FEW, "promotes itself once policy allows it"),
         (dataclasses.replace(ANALYZING, step=2), HELD, PASS, "until `promote`"),
         (state(Phase.SUSPENDED, candidate=TRIED), V2, None, "when answers are back"),
         (state(Phase.SUSPENDED, candidate=TRIED, is_suspended_by_verdict=True), HELD, None, "until `resume`"),
@@ -253,6 +256,27 @@ HELD = dataclasses.replace(V2, mode=Mode.CANARY)
 )
 def test_what_happens_next_is_said(of: ServiceRollout, wanted: Service, verdict: Verdict | None, words: str) -> None:
     assert words in what_next(of, wanted, verdict)
+
+
+@pytest.mark.parametrize("chaos", ["slow", "error"])
+def test_under_chaos_what_ends_it_is_said(chaos: str) -> None:
+    ends = "`swiftdeploy chaos recover` ends the chaos"
+    assert what_next(ANALYZING, HELD, BROKEN, chaos) == f"stays here; {ends}"
+    assert what_next(ANALYZING, V2, BROKEN, chaos) == f"no step up, and back once it is proven bad; {ends}"
+    seen = dataclasses.replace(summary(), chaos=chaos)
+    assert app(ANALYZING, HELD, measured={"app": seen})["rollout"]["next"] == f"stays here; {ends}"
+
+
+def test_a_watch_says_how_long_it_is_and_what_is_kept_for_it() -> None:
+    value = app(state(Phase.WATCHING, stable=FRESH, kept=group()))
+    assert value["rollout"]["watch_seconds"] == V2.rollout.watch_s
+    assert not any(each["kept"] for each in value["containers"]), "it runs"
+    stopped = observed(container(status=Status.EXITED), container(FRESH), nginx(), opa())
+    value = app(state(Phase.WATCHING, stable=FRESH, kept=group()), observed=stopped)
+    assert [(each["kept"], each["detail"]) for each in value["containers"]] == [
+        (True, "stopped, kept for a roll back"),
+        (False, ""),
+    ]
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in (Phase.ABSENT, Phase.STABLE)])
