@@ -167,7 +167,8 @@ class Rollouts:
                 yield TICK
                 continue
             state = cycle.rollout.of(service.name)
-            for news in filter(None, (d.reason for d in cycle.decisions if d.service == service.name)):
+            told = (d.reason for d in cycle.decisions if d.service == service.name)
+            for news in filter(None, (*told, *cycle.errors)):
                 if numberless(news) not in said:
                     said.add(numberless(news))
                     yield line(news)
