@@ -261,7 +261,7 @@ class Operations:
             is_rollout = timeout_s is None and told > HEALTHY  # then the manifest's own times end it
             limit = timeout_s if timeout_s is not None else _patience_s(last)
             if not is_rollout and loop.ports.clock.monotonic() - began > limit:
-                yield end(*_too_late(last, limit))
+                yield end(*(_unfinished(last, limit) if told > HEALTHY else _too_late(last, limit)))
                 return
 
     def _teardown(self, request: Request) -> Events:
@@ -402,6 +402,12 @@ def _patience_s(cycle: Cycle | None) -> float:
         return 30.0
     slow = any(step.verb == "pull" for step in cycle.plan.steps)
     return 900.0 if slow else cycle.desired.health_timeout_s
+
+
+def _unfinished(cycle: Cycle | None, limit_s: float) -> tuple[Exit, str]:
+    """A rollout that is well, and longer than somebody wanted to wait."""
+    told = "; ".join(f"{d.service}: {d.reason}" for d in cycle.decisions if d.reason) if cycle else ""
+    return Exit.ERROR, f"Not finished within {limit_s:g} s, and nothing is wrong: {told or 'the rollout goes on'}"
 
 
 def _too_late(cycle: Cycle | None, limit_s: float) -> tuple[Exit, str]:
