@@ -190,8 +190,17 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     rollout = wish_changed(rollout, targets)
     verdict = _infrastructure(ports, asked, targets, observed, notes)
     notes.measured = _measured(ports, asked.force, targets, rollout, observed, memory.evidence)
-    judged, disputed = notes.measured.verdicts, notes.measured.disputed
-    context = Context(targets, observed, ports.clock.now(), verdict, judged, memory.troubles, disputed)
+    measured = notes.measured
+    context = Context(
+        targets,
+        observed,
+        ports.clock.now(),
+        verdict,
+        measured.verdicts,
+        memory.troubles,
+        measured.disputed,
+        measured.unread,
+    )
     decisions = () if asked.is_proposal else decide(rollout, context)
     rollout = _saved(ports, rollout, decisions, context, notes)
 

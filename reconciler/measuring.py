@@ -31,6 +31,12 @@ class Measured:
     trouble: str = ""
 
     @property
+    def unread(self) -> Mapping[str, str]:
+        """Why services cannot be measured now, by service, as far as it is no dispute."""
+        found = {name: summary.data_quality for name, summary in self.summaries.items()}
+        return {name: quality.why for name, quality in found.items() if not quality.ok and not quality.disagreement}
+
+    @property
     def disputed(self) -> Mapping[str, str]:
         """How services' own counts contradict nginx's, by service."""
         said = {name: summary.data_quality.disagreement for name, summary in self.summaries.items()}

@@ -48,7 +48,7 @@ class Context:
     `gate` is the infrastructure verdict, None where it could not be asked. `verdicts` are the canary policy's,
     by service; one that is absent was not asked, for want of anything to ask about. `troubles` is what
     the engine said of containers, by name, that it could not create or start; `disputed` how a service's own count
-    contradicts nginx's. `now` is seconds since the epoch.
+    contradicts nginx's, `unread` why there is no count. `now` is seconds since the epoch.
     """
 
     targets: Targets
@@ -58,6 +58,7 @@ class Context:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     troubles: Mapping[str, str] = field(default_factory=dict)
     disputed: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def course_of(service: Service) -> Course:
@@ -347,8 +348,10 @@ def _is_another(state: ServiceRollout) -> bool:
 def _judged(view: _View, verdict: Verdict | None) -> Decision:
     """By what policy says; the time a step lasts and what an operator holds are no matters of policy."""
     state = view.state
-    if verdict is None or not verdict.known:
-        why = verdict.reason if verdict else "the policy engine was not asked"
+    unread = view.context.unread.get(state.service, "")
+    is_blind = bool(unread) and verdict is not None and verdict.action != "rollback"
+    if verdict is None or not verdict.known or is_blind:
+        why = unread if is_blind else (verdict.reason if verdict else "the policy engine was not asked")
         budget_s = view.service.rollout.unknown_budget_s if view.service else 300.0
         silent_s = view.context.now - state.unknown_since if state.unknown_since is not None else 0.0
         if silent_s > budget_s:
@@ -398,7 +401,8 @@ def _suspended(view: _View) -> Decision:
         return view.move(Move.RESUME, f"resumed by {state.asked.actor if state.asked else ''}")
     if state.paused is not None:
         return view.hold(_paused(state))
-    if not state.is_suspended_by_verdict and verdict is not None and verdict.known:
+    is_back = verdict is not None and verdict.known and state.service not in view.context.unread
+    if not state.is_suspended_by_verdict and is_back:
         return view.move(Move.RESUME, "answers are back")
     return view.hold(state.reason)
 

@@ -187,6 +187,17 @@ def test_a_release_that_cannot_even_be_created_is_given_up_with_the_engines_own_
     assert "Range of CPUs" in world.app.why_rolled_back
 
 
+def test_a_canary_that_cannot_be_measured_any_more_loses_its_requests_after_the_budget(world: World) -> None:
+    world.wants(wish("demo:2", rollout={"steps": (Step(25, 30.0),)}))
+    world.until(lambda _: world.nginx.weights["app"] == 25, 600)
+    world.traffic.is_silent = True
+    upto(world, Phase.SUSPENDED)
+    world.until(lambda _: world.nginx.weights["app"] == 0)
+    assert world.app.quarantined == ()
+    world.traffic.is_silent = False
+    rests_at(world, "demo:2")
+
+
 def test_who_is_contradicted_by_nginx_loses_its_requests_until_somebody_looks(world: World) -> None:
     world.wants(wish("demo:2"))
     world.until(lambda _: world.nginx.weights["app"] == 25, 600)
