@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -86,10 +87,11 @@ def _moment(text: str) -> float:
 
 
 def rollouts() -> Iterator[Row]:
-    """20 whole rollouts, every second one bad, under keep-alive clients that never retry."""
+    """Whole rollouts (20, or $BENCH_ROLLOUTS), every second one bad, under keep-alive clients that never retry."""
+    total_runs = int(os.environ.get("BENCH_ROLLOUTS", "20"))
     ends: list[str] = []
     with site(QUICK) as made, clients(str(TESTS / "swarm.py"), str(made.port), "localhost", "8", "GET,POST") as counted:
-        for number in range(20):
+        for number in range(total_runs):
             is_bad = number % 2 == 1
             image = variant("errors" if is_bad else "healthy")
             before = len(service_of(made)["quarantined"])
@@ -108,11 +110,11 @@ def rollouts() -> Iterator[Row]:
     rest = sum(lost.values()) - own
     right = [end == ("rolled back" if number % 2 else "promoted") for number, end in enumerate(ends)]
     yield Row(
-        "20 rollouts, half bad, under load: requests lost",
-        f"{rest} of {total:,}; {own:,} answered badly by bad canaries; {sum(right)} of 20 ended right",
+        f"{total_runs} rollouts, half bad, under load: requests lost",
+        f"{rest} of {total:,}; {own:,} answered badly by bad canaries; {sum(right)} of {total_runs} ended right",
         "-",
         "-",
-        "0; 20 of 20",
+        f"0; {total_runs} of {total_runs}",
         rest == 0 and all(right),
     )
 
