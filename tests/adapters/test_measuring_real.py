@@ -210,7 +210,7 @@ def test_requests_of_our_own_reach_either_slot_and_both_counts(site, metrics):
     spec = RolloutSpec(probe_path="/", probe_rate_per_s=20.0)
     wanted = [MeasureTarget(each.container, replace(each.service, rollout=spec)) for each in running.targets]
     with contextlib.closing(ProbeTraffic(running.folder / "run/proxy.sock")) as traffic:
-        traffic.set(wanted)
+        traffic.set([(each.service, slot) for each, slot in zip(wanted[:1] * 2, Slot, strict=True)])
         wait_for("both are asked", lambda: min(totals(by_proxy(running, metrics)))[0] >= 10)
         traffic.set([])
 
