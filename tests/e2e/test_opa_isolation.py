@@ -78,12 +78,17 @@ OPEN = ("--addr=0.0.0.0:8181",)
 GUARDED = (*OPEN, "--authentication=token", "--authorization=basic")
 
 
+def listens(opa: Any) -> bool:
+    """The engine's own name server listens in the same namespace, and earlier."""
+    return 8181 in {port for _, port in opa_probes.listeners(opa_probes.pid_of(opa))}
+
+
 @contextmanager
 def opa_on_the_network(intruder: Intruder, *flags: str) -> Iterator[str]:
     """Its address."""
     network = f"{intruder.stack.project}-net"
     with second_opa(intruder, *(flags or GUARDED), network=network) as made:
-        wait_for("it listens", lambda: opa_probes.listeners(opa_probes.pid_of(made)))
+        wait_for("it listens", lambda: listens(made))
         made.reload()
         yield str(made.attrs["NetworkSettings"]["Networks"][network]["IPAddress"])
 
@@ -91,7 +96,7 @@ def opa_on_the_network(intruder: Intruder, *flags: str) -> Iterator[str]:
 @contextmanager
 def opa_published_on_the_host(intruder: Intruder) -> Iterator[None]:
     with second_opa(intruder, *GUARDED, ports={"8181/tcp": ("127.0.0.1", None)}) as made:
-        wait_for("it listens", lambda: opa_probes.listeners(opa_probes.pid_of(made)))
+        wait_for("it listens", lambda: listens(made))
         yield
 
 
