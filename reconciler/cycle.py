@@ -34,7 +34,10 @@ from reconciler.measuring import Measured, judge, look_at
 from reconciler.ports import Loaded, Ports, ProbeTarget, Wanted
 
 JUDGED_RECORD_S = 10.0
+"""How often a trial is written down at least, while nothing but its numbers changes."""
+
 KEPT_RECORD_S = 60.0
+"""The same for a canary that the manifest keeps, maybe for days."""
 
 POLICY_PATIENCE_S = 15.0
 """How long a running OPA may leave us without an answer before its container is replaced (it starts in 0.6 s)."""
@@ -512,7 +515,7 @@ def _recorded(ports: Ports, memory: Memory, cycle: Cycle, *, is_intended: bool) 
 
 
 def _judged_record_s(cycle: Cycle) -> float:
-    """How often a trial is written down while nothing changes: its numbers do. One that is kept for days, rarely."""
+    """The time between two records of a trial in which nothing is decided, in seconds."""
     is_kept = any(release.mode is Mode.CANARY for release in cycle.wanted.values())
     return KEPT_RECORD_S if is_kept else JUDGED_RECORD_S
 

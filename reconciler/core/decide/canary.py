@@ -1,0 +1,171 @@
+"""A candidate on trial, before it is promoted: it goes on, waits, or goes back."""
+
+from __future__ import annotations
+
+from reconciler.core.decide.view import View, asked_back_words, paused_words, waiting_for
+from reconciler.core.membership import others
+from reconciler.core.record import Verdict
+from reconciler.core.rollout import Decision, Move, ServiceRollout
+
+DISPUTE_S = 30.0
+"""How long a canary whose own count contradicts nginx's keeps its requests: one window of the policy's default."""
+
+
+def starting(view: View) -> Decision:
+    state = view.state
+    early = _cut_short(view)
+    if early is not None:
+        return early
+    ready = view.ready(state.candidate)
+    if ready < view.replicas:
+        return view.hold(view.waiting(state.candidate))
+    if state.paused is not None and state.stable is not None:
+        return view.hold(paused_words(state))
+    if state.stable is not None and not state.course.steps and not _is_promotable(view):
+        return view.hold("there are no steps that it could be kept at; give rollout.steps, or use mode: stable")
+    return view.move(Move.READY, f"{ready} of {view.replicas} replicas ready")
+
+
+def updating(view: View) -> Decision:
+    state = view.state
+    early = _cut_short(view)
+    if early is not None:
+        return early
+    ready = view.ready(state.candidate)
+    if ready >= view.replicas and not others(state, view.context.observed, state.candidate):
+        return view.move(Move.READY, f"{ready} of {view.replicas} replicas replaced")
+    return view.hold(f"{ready} of {view.replicas} replicas replaced")
+
+
+def analyzing(view: View) -> Decision:
+    state, verdict = view.state, view.verdict
+    early = _superseded(view) or _asked_back(view)
+    if early is not None:
+        return early
+    is_sick = view.ready(state.candidate) < view.replicas
+    bad = view.sign(state.candidate) or view.sick_for_long(state.candidate)
+    if bad:
+        return _given_up(view, bad)
+    asked = view.asks("promote")
+    if asked is not None and not is_sick and _is_another(state):
+        return view.move(Move.PROMOTE, f"promoted by {asked.actor or 'an operator'}")
+    if not view.ready(state.stable):
+        return view.hold("waiting: the stable containers are being healed", is_sick=is_sick)
+    if is_sick:
+        return view.hold(f"waiting for the canary: {waiting_for(view.group(state.candidate))}", is_sick=True)
+    if not view.is_at(state.weight_pct):
+        return view.hold(f"moving to {state.weight_pct} %")
+    return _judged(view, verdict)
+
+
+def suspended(view: View) -> Decision:
+    state, verdict = view.state, view.verdict
+    early = _superseded(view) or _asked_back(view)
+    if early is not None:
+        return early
+    bad = view.sign(state.candidate)
+    if bad:
+        return _given_up(view, bad)
+    if view.asks("promote") and view.ready(state.candidate) >= view.replicas and _is_another(state):
+        return view.move(Move.PROMOTE, f"promoted by {state.asked.actor if state.asked else ''}")
+    if view.asks("resume"):
+        return view.move(Move.RESUME, f"resumed by {state.asked.actor if state.asked else ''}")
+    if state.paused is not None:
+        return view.hold(paused_words(state))
+    is_back = verdict is not None and verdict.known and state.service not in view.context.unread
+    if not state.is_suspended_by_verdict and is_back:
+        return view.move(Move.RESUME, "answers are back")
+    return view.hold(state.reason)
+
+
+def _cut_short(view: View) -> Decision | None:
+    """What ends a start: the manifest, an operator, or containers that will not come up."""
+    early = _superseded(view) or _asked_back(view)
+    if early is not None:
+        return early
+    bad = view.sign(view.state.candidate) or view.never_healthy(view.state.candidate)
+    return _given_up(view, bad) if bad else None
+
+
+def _superseded(view: View) -> Decision | None:
+    """The manifest asks for something else than the candidate: back to what runs, at once."""
+    state, wanted = view.state, view.wanted
+    assert state.candidate is not None, "a rollout without a candidate"
+    if wanted is None and view.context.targets.missing:
+        return None  # its image is still to come
+    if wanted is None:
+        return view.move(Move.DISMISS, "the service left the manifest")
+    if wanted.revision != state.candidate.revision:
+        if state.stable is None and state.candidate.revision == state.last_stable:
+            return None  # a deployment after a teardown first brings back what ran before
+        return view.move(Move.SUPERSEDE, "the manifest asks for something else now")
+    if view.service is not None and view.service.route is None and state.course.steps:
+        return view.move(Move.DISMISS, "the service has no route any more, so no canary")
+    if state.stable is not None and state.stable.revision == wanted.revision and not view.is_held:
+        return view.move(Move.DISMISS, "the manifest asks for no canary any more")
+    return None
+
+
+def _given_up(view: View, reason: str) -> Decision:
+    """Roll back; a held canary is not tried again before the wish changes."""
+    return view.move(Move.GIVE_UP, reason, dismisses=view.wanted if view.is_held else None)
+
+
+def _asked_back(view: View) -> Decision | None:
+    asked = view.asks("rollback")
+    return _given_up(view, asked_back_words(asked)) if asked is not None else None
+
+
+def _is_promotable(view: View) -> bool:
+    """The candidate may replace what is stable: another revision, and not one that the manifest keeps as a canary."""
+    stable, candidate = view.state.stable, view.state.candidate
+    return stable is None or (candidate is not None and candidate.revision != stable.revision and not view.is_held)
+
+
+def _is_another(state: ServiceRollout) -> bool:
+    """The candidate is another revision than stable: a canary of the same one is only ever removed."""
+    return (
+        state.stable is not None and state.candidate is not None and state.candidate.revision != state.stable.revision
+    )
+
+
+def _judged(view: View, verdict: Verdict | None) -> Decision:
+    """By what policy says; the time a step lasts and what an operator holds are no matters of policy."""
+    state = view.state
+    unread = view.context.unread.get(state.service, "")
+    is_blind = bool(unread) and verdict is not None and verdict.action != "rollback"
+    if verdict is None or not verdict.known or is_blind:
+        why = unread if is_blind else (verdict.reason if verdict else "the policy engine was not asked")
+        budget_s = view.service.rollout.unknown_budget_s if view.service else 300.0
+        silent_s = view.context.now - state.unknown_since if state.unknown_since is not None else 0.0
+        if silent_s > budget_s:
+            return view.move(Move.SUSPEND, f"no answer for {silent_s:.0f} s: {why}")
+        return view.hold(f"no answer: {why}", is_unknown=True)
+    disputed = view.context.disputed.get(state.service)
+    if disputed and verdict.action != "rollback":
+        return _disputed(view, disputed)
+    at = f"step {state.step + 1} of {len(state.course.steps)}, {state.weight_pct} %"
+    if verdict.action == "rollback":
+        if view.is_held:
+            return view.move(Move.SUSPEND, f"{at}: {verdict.reason}", is_verdict=True)
+        return _given_up(view, verdict.reason)
+    if state.paused is not None:
+        return view.hold(paused_words(state))
+    if verdict.action != "promote":
+        return view.hold(f"{at}: {verdict.reason}", is_observing=True)
+    left_s = state.course.steps[state.step].duration_s - state.step_s
+    if left_s > 0:
+        return view.hold(f"{at}, {left_s:.0f} s to go", is_observing=True)
+    if state.step + 1 < len(state.course.steps):
+        return view.move(Move.ADVANCE, f"{at}: {verdict.reason}")
+    if view.is_held:
+        return view.hold(f"{at}: held by mode: canary; `promote` makes it stable", is_observing=True)
+    return view.move(Move.PROMOTE, verdict.reason)
+
+
+def _disputed(view: View, words: str) -> Decision:
+    """Who cannot be believed gets no requests for long: back to 0 until an operator has looked."""
+    since = view.state.unknown_since
+    if since is not None and view.context.now - since > DISPUTE_S:
+        return view.move(Move.SUSPEND, f"the service and nginx disagree: {words}", is_verdict=True)
+    return view.hold(f"the service and nginx disagree: {words}", is_unknown=True)

@@ -1,0 +1,44 @@
+"""What decisions make of the state, clocks included."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from reconciler.core.rollout import Decision, Phase, Rollout, ServiceRollout
+
+LONGEST_TICK_S = 30.0
+"""A longer silence between two cycles was not observed, so no clock of a rollout runs through it."""
+
+
+def advance(rollout: Rollout, decisions: tuple[Decision, ...], now: float) -> Rollout:
+    """The rollout once all `decisions` are taken, clocks and expired pauses included."""
+    services = dict(rollout.services)
+    for decision in decisions:
+        state = _ticked(rollout.of(decision.service), decision, now).after(decision, now)
+        if state.phase is not Phase.ABSENT or decision.service in services or state.reason:
+            services[decision.service] = state
+    return dataclasses.replace(rollout, services=services)
+
+
+def _ticked(state: ServiceRollout, decision: Decision, now: float) -> ServiceRollout:
+    """The state with its clocks run on: observed time only where the decision observed."""
+    if state.paused is not None and state.paused.until is not None and now >= state.paused.until:
+        state = dataclasses.replace(state, paused=None)
+    is_gap = now - state.seen > LONGEST_TICK_S
+    sick_since = _since(state.sick_since, now, is_gap=is_gap) if decision.is_sick else None
+    unknown_since = _since(state.unknown_since, now, is_gap=is_gap) if decision.is_unknown else None
+    if sick_since != state.sick_since or unknown_since != state.unknown_since:
+        state = dataclasses.replace(state, sick_since=sick_since, unknown_since=unknown_since)
+    passed_s = min(max(0.0, now - state.seen), LONGEST_TICK_S) if decision.is_observing else 0.0
+    if sick_since is not None or unknown_since is not None:
+        state = dataclasses.replace(state, seen=now)
+    if state.phase is not Phase.ANALYZING:
+        return state
+    return dataclasses.replace(
+        state, seen=now, step_s=round(state.step_s + passed_s, 3), waited_s=round(state.waited_s + passed_s, 3)
+    )
+
+
+def _since(before: float | None, now: float, *, is_gap: bool) -> float:
+    """Since when something lasts; what nobody watched does not count."""
+    return now if before is None or is_gap else before
