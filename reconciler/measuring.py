@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.core.containers import KeptRevision
-from reconciler.core.desired import PROXY, DesiredState
+from reconciler.core.desired import PROXY, DesiredState, Service
 from reconciler.core.errors import StateError
 from reconciler.core.evidence import Baseline, Evidence, Summary, as_json, baseline_of, begin, measure, summarise
 from reconciler.core.evidence.limits import Limits, limits_of
@@ -22,12 +23,13 @@ from reconciler.ports import MeasureTarget, Ports
 class Measured:
     """What came of measuring, all by service: the evidence, its summary, and policy's verdict where it was asked.
 
-    `trouble` is why the evidence could not be kept on disk, "" where it was.
+    `is_kept`: evidence was put on disk; `trouble` is why it could not be, "" where it was or need not be.
     """
 
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     summaries: Mapping[str, Summary] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    is_kept: bool = False
     trouble: str = ""
 
     @property
@@ -63,7 +65,7 @@ def look_at(
     if not found:
         return (), Measured()
     targets = [
-        MeasureTarget(c, kept[c.revision].service if c.revision in kept else trial.service)
+        MeasureTarget(c, _counted_as(kept[c.revision].service, trial.service) if c.revision in kept else trial.service)
         for trial in found
         for c in (*trial.tried, *trial.beside)
     ]
@@ -86,6 +88,12 @@ def look_at(
     return found, Measured(evidence, summaries)
 
 
+def _counted_as(own: Service, wanted: Service) -> Service:
+    """A container's own port, page and names; who counts its requests is the manifest's word of today."""
+    metrics = dataclasses.replace(wanted.metrics, path=own.metrics.path, names=own.metrics.names)
+    return dataclasses.replace(own, metrics=metrics)
+
+
 def _begun(before: Evidence | None, about: str, now: float) -> Evidence:
     """The evidence so far, or a fresh one that knows how bursty stable has been."""
     if before is not None and before.about == about:
@@ -97,7 +105,7 @@ def _begun(before: Evidence | None, about: str, now: float) -> Evidence:
 def judge(
     ports: Ports, desired: DesiredState, found: Sequence[Trial], measured: Measured, revision: str | None
 ) -> Measured:
-    """`measured` with policy's verdicts, and kept on disk; `revision` is whose OPA is asked, None for none."""
+    """`measured` with policy's verdicts; `revision` is whose OPA is asked, None for none."""
     limits = limits_of(desired.limits.get("canary", {}))
     verdicts = {}
     for trial in found:
@@ -109,18 +117,18 @@ def judge(
         else:
             asked = question(trial, measured.summaries[name], limits)
             verdicts[name] = ports.policy.evaluate("canary", question_canary(asked), revision)
-    return Measured(measured.evidence, measured.summaries, verdicts, _kept(ports, found, measured.evidence))
+    return dataclasses.replace(measured, verdicts=verdicts)
 
 
-def _kept(ports: Ports, found: Sequence[Trial], evidence: Mapping[str, Evidence]) -> str:
-    """Evidence that somebody will judge by is put on disk; what only people look at is not worth a sync."""
-    judged = {trial.service.name: evidence[trial.service.name] for trial in found if trial.is_judged}
+def keep(ports: Ports, measured: Measured) -> Measured:
+    """`measured` once its evidence is on disk, as far as somebody judges by it: the rest is not worth a sync."""
+    judged = {name: measured.evidence[name] for name in measured.verdicts}
     try:
         if judged:
             ports.rollouts.save_evidence(judged)
     except StateError as error:
-        return str(error)
-    return ""
+        return dataclasses.replace(measured, trouble=str(error))
+    return dataclasses.replace(measured, is_kept=bool(judged))
 
 
 def question(trial: Trial, summary: Summary, limits: Limits, purpose: str = "rollout") -> CanaryQuestion:

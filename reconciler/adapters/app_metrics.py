@@ -56,14 +56,14 @@ class AppMetrics:
             return Unread("it is not asked: metrics.provider is ingress", is_absent=True)
         if service.port is None:
             return Unread("it has no port", is_absent=True)
-        began = _began(container)
+        began = began_at(container)
         if not container.is_running or container.address is None or began is None:
             return Unread(f"it is {container.status}" if not container.is_running else "it has no address or no age")
         try:
             page = self._page(Tcp(container.address, service.port), service.metrics.path, deadline)
             at = self._now()
             names, uncounted = exposition.names_of(service.metrics), exposition.uncounted_paths(service)
-            return _reading(exposition.read(page, names, uncounted), at, began)
+            return reading_of(exposition.read(page, names, uncounted), at, began)
         except exposition.ExpositionError as error:
             return Unread(str(error), error.is_absent)
         except HttpError as error:
@@ -82,8 +82,8 @@ class AppMetrics:
         return response.body
 
 
-def _reading(found: exposition.Exposed, at: float, began: float) -> Reading:
-    """`began` is the container's start; a page that says no uptime leaves the container's age."""
+def reading_of(found: exposition.Exposed, at: float, began: float) -> Reading:
+    """A page as the reading of a moment; `began` is the container's start, its age stands in for an uptime not told."""
     uptime_s = found.uptime_s if found.uptime_s is not None else max(0.0, at - began)
     return Reading(at, began, found.requests, found.errors, found.buckets, uptime_s, found.mode, found.chaos)
 
@@ -93,8 +93,8 @@ def _is_exposition(response: Response) -> bool:
     return kind in _KINDS
 
 
-def _began(container: ObservedContainer) -> float | None:
-    """When the engine started it, in seconds since the epoch; None where it says "never" or nothing."""
+def began_at(container: ObservedContainer) -> float | None:
+    """When the engine started a container, in seconds since the epoch; None where it says "never" or nothing."""
     try:
         started = datetime.fromisoformat(container.started_at)
     except ValueError:

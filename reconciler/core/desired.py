@@ -113,11 +113,17 @@ class RolloutSpec:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Where a service's evidence comes from."""
+    """Where a service's evidence comes from.
+
+    `server` is a Prometheus server's address and `match` the labels of a container's series in it, as sorted pairs;
+    `{address}`, `{port}`, `{name}` and `{id}` stand for the container's own.
+    """
 
     provider: str = "auto"
     path: str = "/metrics"
     names: tuple[tuple[str, str], ...] = ()
+    server: str = ""
+    match: tuple[tuple[str, str], ...] = (("instance", "{address}:{port}"),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,6 @@ def refuse(root: Node, findings: Findings) -> None:
         several_services(list(services.mapping), services, findings)
         for service in services.mapping.values():
             _blocks(service, _SERVICE, findings)
-            _prometheus(service, findings)
     nginx = root.mapping.get("nginx")
     if nginx is not None:
         _blocks(nginx, {"tls": "TLS comes later. Until then let a proxy in front end it"}, findings)
@@ -50,9 +49,3 @@ def _blocks(node: Node, blocks: dict[str, str], findings: Findings) -> None:
         block = node.mapping.pop(key, None)
         if block is not None and block.value not in ([], {}):
             findings.problem(node.keys.get(key, block), f"{block.path} is refused: {why}.")
-
-
-def _prometheus(service: Node, findings: Findings) -> None:
-    provider = service.mapping.get("metrics", service).mapping.get("provider")
-    if provider is not None and provider.value == "prometheus":
-        findings.problem(provider, f"{provider.path}: prometheus comes later. Use auto, app or ingress.")

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from reconciler.core.desired import HealthCheck, Metrics, RolloutSpec, Route, Step, Strategy
+from reconciler.formats import prometheus_answer
 from reconciler.formats.findings import Findings
 from reconciler.formats.quantities import SHORTEST_S, duration
 from reconciler.formats.yaml_strict import Node
@@ -115,21 +116,53 @@ def read_metrics(node: Node, findings: Findings) -> Metrics:
 
     A tester's requests are no evidence, and only nginx can tell them from others: the service counts them all alike.
     """
-    read = _metrics(node.at("metrics"))
+    read = _metrics(node.at("metrics"), findings)
     if node.at("tester_secret") is None:
         return read
-    if read.provider == "app":
+    if read.provider in ("app", "prometheus"):
         findings.problem(
             node.at("metrics", "provider"),
-            f"{node.path}.metrics.provider is app, which counts testers too. Use ingress, or no tester_secret.",
+            f"{node.path}.metrics.provider is {read.provider}, which counts testers too. "
+            "Use ingress, or no tester_secret.",
         )
     return dataclasses.replace(read, provider="ingress") if read.provider == "auto" else read
 
 
-def _metrics(metrics: Node | None) -> Metrics:
+def _metrics(metrics: Node | None, findings: Findings) -> Metrics:
     if metrics is None:
         return Metrics()
-    given = {key: value.value for key in ("provider", "path") if (value := metrics.at(key)) is not None}
+    given: dict[str, Any] = {
+        key: value.value for key in ("provider", "path", "server") if (value := metrics.at(key)) is not None
+    }
     names = metrics.at("names")
     pairs = sorted((key, str(value.value)) for key, value in names.mapping.items()) if names else []
-    return Metrics(**given, names=tuple(pairs))  # type: ignore[arg-type]
+    if (match := metrics.at("match")) is not None:
+        given["match"] = _match(match, findings)
+    read = Metrics(**given, names=tuple(pairs))
+    for key in ("server", "match") if read.provider != "prometheus" else ():
+        if metrics.at(key) is not None:
+            findings.problem(
+                metrics.keys.get(key, metrics),
+                f"{metrics.path}.{key} is for provider: prometheus, and the provider is {read.provider}. "
+                "Write provider: prometheus, or remove the line.",
+            )
+    return read
+
+
+def _match(match: Node, findings: Findings) -> tuple[tuple[str, str], ...]:
+    """The labels; where none of them tells containers from each other, the address that was scraped does."""
+    labels = {label: value.text for label, value in match.mapping.items()}
+    telling = False
+    for label, text in labels.items():
+        value = match.mapping[label]
+        for place in prometheus_answer.places(text):
+            telling |= place in prometheus_answer.TELLING
+            if place not in prometheus_answer.PLACES:
+                places = ", ".join(f"{{{each}}}" for each in prometheus_answer.PLACES)
+                findings.problem(value, f"{value.path} has {{{place}}}, which stands for nothing. Use {places}.")
+    if not telling and "instance" in labels:
+        findings.problem(
+            match.mapping["instance"],
+            f"{match.path} is the same for every container. Use {{address}}, {{name}} or {{id}} in one value.",
+        )
+    return tuple(sorted(((dict(Metrics().match) if not telling else {}) | labels).items()))

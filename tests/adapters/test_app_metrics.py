@@ -15,6 +15,7 @@ import pytest
 
 from reconciler.adapters.app_metrics import PAGE_MAX_BYTES, AppMetrics
 from reconciler.adapters.metrics import CountedTwice
+from reconciler.adapters.prometheus import PrometheusMetrics
 from reconciler.core.desired import HealthCheck, Metrics, Service
 from reconciler.core.evidence.readings import Reading, Unread
 from reconciler.core.observed import ObservedContainer, Status
@@ -83,7 +84,7 @@ class NoProxy:
 
 @pytest.fixture
 def metrics() -> Iterator[CountedTwice]:
-    made = CountedTwice(AppMetrics(now=lambda: NOW), NoProxy(), timeout_s=1.0)
+    made = CountedTwice(AppMetrics(now=lambda: NOW), NoProxy(), PrometheusMetrics(), timeout_s=1.0)
     yield made
     made.close()
 

@@ -26,6 +26,7 @@ from reconciler.adapters.ingress_metrics import IngressMetrics
 from reconciler.adapters.local_images import LocalImages
 from reconciler.adapters.metrics import CountedTwice
 from reconciler.adapters.probe_traffic import ProbeTraffic
+from reconciler.adapters.prometheus import PrometheusMetrics
 from reconciler.core.containers import EVIDENCE_LOG, PROXY_LIVE, PROXY_RUN, PROXY_TMP, proxy_log_tmpfs
 from reconciler.core.desired import Nginx, RolloutSpec, Route, Service
 from reconciler.core.evidence.readings import Counted, Reading
@@ -158,7 +159,7 @@ def site() -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture
 def metrics() -> Iterator[CountedTwice]:
-    made = CountedTwice(AppMetrics(), IngressMetrics(), monotonic=clock.monotonic)
+    made = CountedTwice(AppMetrics(), IngressMetrics(), PrometheusMetrics(), monotonic=clock.monotonic)
     yield made
     made.close()
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from reconciler.core.desired import (
     DesiredState,
     HealthCheck,
+    Metrics,
     Mode,
     Mount,
     Network,
@@ -667,6 +668,56 @@ def test_a_testers_secret_is_looked_up_by_name_and_only_its_digest_is_kept() -> 
     assert desired(TESTED).services[0].tester_digest is None
 
 
+def measured_by(metrics: str) -> Metrics:
+    return desired(SIX.replace("  port: 3000\n", f"  port: 3000\n  metrics: {metrics}\n", 1)).services[0].metrics
+
+
+def test_a_prometheus_server_is_an_address_and_the_labels_of_containers() -> None:
+    found = measured_by("{provider: prometheus, server: 'http://127.0.0.1:9090'}")
+    assert (found.provider, found.server) == ("prometheus", "http://127.0.0.1:9090")
+    assert found.match == (("instance", "{address}:{port}"),)
+    for server in ("http://localhost", "http://metrics.shop.example:80/prometheus/", "http://[fd00::1]:9090"):
+        assert measured_by(f"{{provider: prometheus, server: '{server}'}}").server == server
+
+
+@pytest.mark.parametrize(
+    ("match", "read"),
+    [
+        ("{job: shop}", (("instance", "{address}:{port}"), ("job", "shop"))),
+        ("{job: shop, instance: '{address}:9100'}", (("instance", "{address}:9100"), ("job", "shop"))),
+        ("{container: '/{name}'}", (("container", "/{name}"),)),
+        ("{container: '{id}', job: shop}", (("container", "{id}"), ("job", "shop"))),
+    ],
+)
+def test_labels_tell_containers_apart_or_the_address_does(match: str, read: tuple[tuple[str, str], ...]) -> None:
+    assert measured_by(f"{{provider: prometheus, server: 'http://p', match: {match}}}").match == read
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (
+            "{provider: prometheus}",
+            "services.metrics.server is missing. Add it, for example server: http://127.0.0.1:9090.",
+        ),
+        ("{server: 'http://p'}", "services.metrics.server is for provider: prometheus, and the provider is auto."),
+        (
+            "{provider: prometheus, server: 'http://p', match: {instance: x}}",
+            "services.metrics.match is the same for every container. Use {address}, {name} or {id} in one value.",
+        ),
+        (
+            "{provider: prometheus, server: 'http://p', match: {a: '{nam}'}}",
+            "services.metrics.match.a has {nam}, which stands for nothing. Use {address}, {port}, {name}, {id}.",
+        ),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_refused(metrics: str, said: str) -> None:
+    text = SIX.replace("  port: 3000\n", f"  port: 3000\n  metrics: {metrics}\n", 1)
+    (problem,) = manifest.read(text.encode()).problems
+    assert problem.message.startswith(said)
+    assert problem.line == 4
+
+
 def test_a_testers_secret_makes_no_new_revision() -> None:
     plain, tested = (manifest.read(text.encode(), secrets=lambda _: SECRET).desired for text in (SIX, TESTED))
     assert plain is not None
@@ -688,6 +739,10 @@ def test_only_nginx_can_tell_testers_from_others(provider: str, read: str) -> No
     ("more", "said"),
     [
         ("  metrics: {provider: app}\n", "services.metrics.provider is app, which counts testers too"),
+        (
+            "  metrics: {provider: prometheus, server: 'http://p'}\n",
+            "services.metrics.provider is prometheus, which counts testers too",
+        ),
         ("  route: false\n", "services.tester_secret needs a route"),
     ],
 )

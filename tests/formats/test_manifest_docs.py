@@ -139,7 +139,7 @@ def test_every_example_works_as_it_stands(example: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
     assert json.dumps(yaml.safe_load(EXAMPLES[0])).count('": ') == 9
 
 

@@ -290,6 +290,29 @@ BAD_VALUES: list[tuple[str, str]] = [
         for value in ("{provider: prometheus}", "{provider: x}", "{path: x}", "{names: {requests: 'a b'}}", "app")
     ),
     *(
+        ("metrics", f"{{provider: prometheus, server: '{value}'}}")
+        for value in (
+            *(
+                "https://p:9090",
+                "http://u:p@p",
+                "http://p:0",
+                "http://p:65536",
+                "http://p/?x",
+                "http://p#x",
+                "http://p/..",
+            ),
+            *("p:9090", "http://", "http://P", "http://a b", "http://p:9090\\n", "file:///x", "http://::1", "unix:/x"),
+        )
+    ),
+    *(
+        ("metrics", f"{{provider: prometheus, server: 'http://p', match: {value}}}")
+        for value in (
+            *("{__name__: x}", "{'a b': x}", "{1a: x}", "{x-a: x}", "{a: 'x\"y'}", "{a: 'x\\y'}", "{a: ''}", "{a: 5}"),
+            *("{a: '{nam}'}", "{instance: x}", "x", "[a]", "{a: [b]}", "{a: 'x|y'}"),
+        )
+    ),
+    *(("metrics", value) for value in ("{server: 'http://p'}", "{match: {a: b}}", "{provider: app, match: {a: b}}")),
+    *(
         ("deploy", value)
         for value in ("{replicas: 0}", "{resources: {limits: {memory: 1}}}", "{resources: {limits: {memory: 5x}}}")
     ),

@@ -207,7 +207,18 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "chaos": st.sampled_from([True, False, "true"]),
     "tester_secret": st.sampled_from(["file:x", "x", "file:", 5]),
     "metrics": st.sampled_from(
-        [{}, {"provider": "auto"}, {"path": "/m"}, {"names": {"requests": "a"}}, {"names": {"x": "a"}}]
+        [
+            *({}, {"provider": "auto"}, {"path": "/m"}, {"names": {"requests": "a"}}, {"names": {"x": "a"}}),
+            *(
+                {"provider": "prometheus"},
+                {"provider": "prometheus", "server": "http://p:9090"},
+                {"server": "http://p"},
+            ),
+            *(
+                {"provider": "prometheus", "server": "http://p", "match": m}
+                for m in ({}, {"a": "{name}"}, {"a": "{x}"})
+            ),
+        ]
     ),
     "depends_on": st.sampled_from([[], ["db"], {"db": {}}]),
     "secrets": st.sampled_from([[], ["a"]]),

@@ -110,7 +110,8 @@ def measure(
         return evidence
     if excuses_chaos and _is_chaos(was_chaos):
         return _afresh(evidence, now)
-    evidence = _with_traffic(evidence, canary, baseline, gained, other, share)
+    exact = None if provider == "prometheus" else share  # a scrape's span reaches back over the last change of weight
+    evidence = _with_traffic(evidence, canary, baseline, gained, other, exact)
     evidence = replace(evidence, agreement=compared(evidence.agreement, gained, span_s))
     # Last of all the history: what corrects a cycle must have been known before it.
     return _with_history(_with_tests(evidence, gained, other, limits, span_s, horizon_s), stable, was_chaos)
