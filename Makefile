@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
-PYTHON_SCRIPTS := scripts/images scripts/opa scripts/stack
+PYTHON_SCRIPTS := scripts/images scripts/opa scripts/stack scripts/verify-history
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 

@@ -27,7 +27,7 @@ SEED = (
 def audit_cost() -> Iterator[Row]:
     """A history of rollouts and rests, one of rollouts only, and one of the guide's snapshots."""
     for name, lines in (
-        ("a year's mix", _mixed(RECORDS)),
+        ("a year's mix", mixed(RECORDS)),
         ("rollouts only", _sealed(RECORDS, [_rollout(False)] * 90 + [_rollout(True)] * 10)),
         ("the guide's lines", _seed(RECORDS)),
     ):
@@ -62,7 +62,7 @@ def _measured(lines: Iterator[bytes]) -> tuple[float, float, float, float]:
         return seconds, float(cpu_s), int(peak) / unit, os.path.getsize(state / "history.jsonl") / 2**20
 
 
-def _mixed(count: int) -> Iterator[bytes]:
+def mixed(count: int) -> Iterator[bytes]:
     """Of 100 records 80 are merged rest, 17 of a rollout (5 of them denied), one each a move, a repair, a denial."""
     rest = [_idle()] * 16
     of_rollout = [_rollout(number > 11) for number in range(17)]

@@ -24,8 +24,11 @@ from reconciler.operations.desk import Operations, Place
 if TYPE_CHECKING:
     from reconciler.adapters.docker_engine import DockerEngine
     from reconciler.adapters.local_images import LocalImages
+    from reconciler.adapters.metrics import CountedTwice
+    from reconciler.core.desired import DesiredState
     from reconciler.core.record import Cycle
     from reconciler.loop import Loop
+    from reconciler.ports import Ports
 
 AT_ONCE = 8
 """How many actions of a plan run side by side."""
@@ -65,81 +68,114 @@ def operations(place: Place, source: FileSource, open_loop: Callable[[bool], Loo
 @contextmanager
 def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Callable[[Cycle], None]) -> Iterator[Loop]:
     """A loop over the real Docker Engine, nginx and OPA; the caller holds the lock of `state`."""
-    from reconciler.adapters.app_metrics import AppMetrics
-    from reconciler.adapters.docker_engine import DockerEngine
-    from reconciler.adapters.history_file import HistoryFile
-    from reconciler.adapters.host import LocalHost
-    from reconciler.adapters.ingress_metrics import IngressMetrics
-    from reconciler.adapters.metrics import CountedTwice
-    from reconciler.adapters.nginx_proxy import NginxProxy
-    from reconciler.adapters.opa import OpaPolicy, ensure_token, socket_path
-    from reconciler.adapters.probe_traffic import ProbeTraffic
-    from reconciler.adapters.prober import AddressProber
-    from reconciler.adapters.rendered_files import RenderedFiles
-    from reconciler.adapters.rollout_store import RolloutFiles
     from reconciler.core.record import Trigger
     from reconciler.cycle import Memory, Setting
     from reconciler.loop import Loop
-    from reconciler.ports import Ports
 
-    rendered, run = state_dir / "rendered", state_dir / "run"
-    user = container_user()
-    instance = state.instance_id(lambda: _instance(state_dir))
-    system = clock.SystemClock()
     box: list[Loop] = []
 
     def wake(words: str) -> None:
         if box:
             box[0].wake(Trigger("engine", words))
 
+    def followed() -> DesiredState | None:
+        return box[0].memory.last_good if box else None
+
+    with ExitStack() as stack:
+        ports = stack.enter_context(ports_of(state_dir, source, state, wake, followed))
+        pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE, thread_name_prefix="act"))
+        setting = Setting(Layout(str(state_dir / "rendered"), str(state_dir / "run"), container_user()), pool)
+        store = ports.rollouts
+        memory = Memory(rollout=store.load(), last_good=store.last_good(), evidence=store.evidence())
+        box.append(Loop(ports, setting, memory, finished))
+        yield box[0]
+
+
+@contextmanager
+def ports_of(
+    state_dir: Path,
+    source: FileSource,
+    state: StateDir,
+    wake: Callable[[str], None],
+    followed: Callable[[], DesiredState | None],
+) -> Iterator[Ports]:
+    """Every real adapter; afterwards all that was opened is closed.
+
+    `wake` is told in words that the engine changed something; `followed` is the manifest in force, None before there
+    is one: the limits that adapters work with are read from it at every use.
+    """
+    from reconciler.adapters.docker_engine import DockerEngine
+    from reconciler.adapters.history_checkpoints import Checkpoints
+    from reconciler.adapters.history_file import HistoryFile
+    from reconciler.adapters.history_key import HistoryKey, given_key
+    from reconciler.adapters.host import LocalHost
+    from reconciler.adapters.nginx_proxy import NginxProxy
+    from reconciler.adapters.opa import OpaPolicy, ensure_token, socket_path
+    from reconciler.adapters.probe_traffic import ProbeTraffic
+    from reconciler.adapters.prober import AddressProber
+    from reconciler.adapters.rendered_files import RenderedFiles
+    from reconciler.adapters.rollout_store import RolloutFiles
+    from reconciler.ports import Ports
+
+    rendered, run = state_dir / "rendered", state_dir / "run"
+    instance = state.instance_id(lambda: _instance(state_dir))
+
     def patience_s() -> float:
-        followed = box[0].memory.last_good if box else None
-        return followed.opa.decision_timeout_s if followed else 5.0
+        return desired.opa.decision_timeout_s if (desired := followed()) else 5.0
+
+    with ExitStack() as stack:
+        key = HistoryKey(state_dir, given_key(os.environ))
+        history = HistoryFile(
+            state_dir,
+            state_dir.parent.name,
+            __version__,
+            lambda: secrets.token_hex(16),
+            checkpoints=Checkpoints(key.sign, clock.monotonic),
+            packs=True,
+        )
+        stack.callback(history.close)
+        engine = DockerEngine(instance=instance, monotonic=clock.monotonic, images=_Builds(), wake=wake)
+        stack.callback(engine.close)
+        metrics = _metrics(followed)
+        stack.callback(metrics.close)
+        probes = ProbeTraffic(run / "nginx" / "proxy.sock")
+        stack.callback(probes.close)
+        yield Ports(
+            source=source,
+            runtime=engine,
+            prober=AddressProber(),
+            proxy=NginxProxy(
+                live_dir=rendered / "nginx" / "live",
+                run_dir=run / "nginx",
+                boxes=engine.boxes,
+                monotonic=clock.monotonic,
+                user=container_user(),
+                secret=source.tester_secret,
+            ),
+            files=RenderedFiles(rendered),
+            policy=OpaPolicy(lambda revision: socket_path(run, revision), lambda: ensure_token(run), patience_s),
+            host=LocalHost(_data_root(engine)),
+            rollouts=RolloutFiles(state),
+            history=history,
+            clock=clock.SystemClock(),
+            metrics=metrics,
+            probes=probes,
+            instance=instance,
+        )
+
+
+def _metrics(followed: Callable[[], DesiredState | None]) -> CountedTwice:
+    from reconciler.adapters.app_metrics import AppMetrics
+    from reconciler.adapters.ingress_metrics import IngressMetrics
+    from reconciler.adapters.metrics import CountedTwice
+    from reconciler.adapters.prometheus import PrometheusMetrics
 
     def latency_limit_s() -> float | None:
-        followed = box[0].memory.last_good if box else None
-        limit = followed.limits.get("canary", {}).get("max_p99_latency_ms") if followed else None
+        desired = followed()
+        limit = desired.limits.get("canary", {}).get("max_p99_latency_ms") if desired else None
         return limit / 1000 if isinstance(limit, int | float) else None
 
-    metrics = CountedTwice(AppMetrics(), IngressMetrics(latency_limit_s=latency_limit_s))
-    probes = ProbeTraffic(run / "nginx" / "proxy.sock")
-    engine = DockerEngine(instance=instance, monotonic=clock.monotonic, images=_Builds(), wake=wake)
-    store = RolloutFiles(state)
-    history = HistoryFile(state_dir, state_dir.parent.name, __version__, lambda: secrets.token_hex(16))
-    ports = Ports(
-        source=source,
-        runtime=engine,
-        prober=AddressProber(),
-        proxy=NginxProxy(
-            live_dir=rendered / "nginx" / "live",
-            run_dir=run / "nginx",
-            boxes=engine.boxes,
-            monotonic=clock.monotonic,
-            user=user,
-            secret=source.tester_secret,
-        ),
-        files=RenderedFiles(rendered),
-        policy=OpaPolicy(lambda revision: socket_path(run, revision), lambda: ensure_token(run), patience_s),
-        host=LocalHost(_data_root(engine)),
-        rollouts=store,
-        history=history,
-        clock=system,
-        metrics=metrics,
-        probes=probes,
-        instance=instance,
-    )
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="act") as pool:
-        setting = Setting(Layout(str(rendered), str(run), user), pool)
-        memory = Memory(rollout=store.load(), last_good=store.last_good(), evidence=store.evidence())
-        loop = Loop(ports, setting, memory, finished)
-        box.append(loop)
-        try:
-            yield loop
-        finally:
-            probes.close()
-            metrics.close()
-            engine.close()
-            history.close()
+    return CountedTwice(AppMetrics(), IngressMetrics(latency_limit_s=latency_limit_s), PrometheusMetrics())
 
 
 def container_user() -> str:

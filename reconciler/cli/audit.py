@@ -6,9 +6,9 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from reconciler.cli.answers import say_json
 from reconciler.cli.history import since_text
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.formats.audit import Audit
 
 FILE = "audit_report.md"
-LONGEST_LINE, BUFFER = 1 << 20, 1 << 18
+LONGEST_LINE = 1 << 20
 
 
 def run(arguments: Namespace, options: Options, session: Session) -> int:
@@ -52,35 +52,10 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
 
 
 def history_lines(directory: Path) -> Iterator[bytes]:
-    """The raw lines of all segments, oldest first; one beyond `LONGEST_LINE` comes in pieces.
-
-    The live segment is opened before the finished ones are listed: if it is rotated in between, nothing is missed and
-    nothing comes twice.
-    """
+    """The raw lines of all segments, oldest first; one beyond `LONGEST_LINE` comes in pieces."""
     from reconciler.adapters.history_file import HistoryReader
-    from reconciler.adapters.state_dir import translated
 
-    with translated(directory / "history.jsonl"), ExitStack() as stack:
-        live: IO[bytes] | None = None
-        with suppress(FileNotFoundError):
-            live = stack.enter_context(_opened(directory / "history.jsonl"))
-        for path in HistoryReader(directory).finished():
-            with _opened(path) as file:
-                if live is not None and os.path.samestat(os.fstat(file.fileno()), os.fstat(live.fileno())):
-                    live = None
-                yield from _lines(file)
-        if live is not None:
-            yield from _lines(live)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    from reconciler.adapters.state_dir import open_regular
-
-    return open(open_regular(path, os.O_RDONLY), "rb", BUFFER)
-
-
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.readline(LONGEST_LINE), b"")
+    return HistoryReader(directory).lines(LONGEST_LINE)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -288,6 +288,7 @@ KINDS = {
     "genesis": Story._genesis,
     "intent": Story._nothing,
     "segment_start": Story._nothing,
+    "checkpoint": Story._nothing,
     "history_tampered": Story._log_itself,
     "history_corrupt": Story._log_itself,
     "history_recovered": Story._log_itself,

@@ -70,11 +70,12 @@ def test_a_rotation_in_between_loses_and_repeats_nothing(
 ) -> None:
     for minute in range(5):
         log.append(_move(minute))
-    real = history_file.HistoryReader.finished
+    real, rotated = history_file.HistoryReader.finished, state_dir / "history-000099.jsonl"
 
     def rotated_first(self: Any) -> list[Path]:
-        os.rename(state_dir / "history.jsonl", state_dir / "history-000099.jsonl")
-        (state_dir / "history.jsonl").write_bytes(b"")
+        if not rotated.exists():
+            os.rename(state_dir / "history.jsonl", rotated)
+            (state_dir / "history.jsonl").write_bytes(b"")
         return real(self)
 
     before = b"".join(audit_command.history_lines(state_dir))
