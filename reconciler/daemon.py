@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import shutil
 import signal
-import socket
 import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +22,9 @@ from reconciler.adapters import clock
 from reconciler.adapters.engine_events import EngineEvents
 from reconciler.adapters.file_source import FileSource
 from reconciler.adapters.file_watch import FileWatch
+from reconciler.adapters.heartbeat import HANG_S, TELL_EVERY_S, Heart, Pulse, seen_by
 from reconciler.adapters.own_metrics import OwnMetrics
+from reconciler.adapters.sd_notify import Notifier, notifier_of_this_process
 from reconciler.adapters.state_dir import StateDir
 from reconciler.control import ControlServer
 from reconciler.core.errors import ReconcilerError, StateError
@@ -33,11 +35,17 @@ from reconciler.operations.desk import Place
 
 EXIT_ERROR = 1
 EXIT_LOCKED = 3
+EXIT_HUNG = 70
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 0 after a clean end, 1 when it cannot start, 3 when another one runs already."""
+    """Run until SIGTERM or SIGINT; 0 after a clean end, 1 when it cannot start, 3 when another one runs already.
+
+    70 when its loop hung and nobody else watches it.
+    """
     options = _options()
+    with suppress(OSError, ValueError, RuntimeError):  # there is nowhere to write
+        faulthandler.enable()  # systemd's watchdog ends a hung daemon with SIGABRT: its log then says where it hung
     log.configure(json=True if options.log_json else None, level=options.log_level)
     logger = structlog.get_logger()
     try:
@@ -55,13 +63,14 @@ def run_forever(options: argparse.Namespace) -> None:
     """Hold the state directory, follow the manifest, answer operators. Raises ReconcilerError only at the start."""
     manifest, state_dir = Path(os.path.abspath(options.manifest)), Path(os.path.abspath(options.state_dir))
     logger = structlog.get_logger()
+    notifier, watchdog_s = notifier_of_this_process()
     system = clock.SystemClock()
     source = FileSource(manifest, system)
     metrics = OwnMetrics(__version__)
     with ExitStack() as stack:
         state = stack.enter_context(StateDir(state_dir))
         lock = stack.enter_context(state.lock("reconcilerd", system.timestamp()))
-        finished = _told(logger, metrics)
+        finished = _told(logger, metrics, notifier)
         loop = stack.enter_context(wiring.loop_of(state_dir, source, state, finished))
         loop.turns_itself = True
         desk = wiring.operations(Place(manifest, state_dir, system.timestamp()), source, lambda _acts: loop)
@@ -72,32 +81,91 @@ def run_forever(options: argparse.Namespace) -> None:
             _let_in(options.group, (state_dir, state_dir / "run"))
         stack.enter_context(_watching(manifest, source, loop))
         stack.enter_context(_hearing_the_engine(loop))
-        _take_signals(loop)
+        reload = _Reload(loop, notifier)
+        _take_signals(loop, notifier, reload)
         if options.metrics_port and not metrics.serve(options.metrics_port):
             logger.warning("metrics.refused", port=options.metrics_port, reason="the port is taken")
         logger.info(
             "daemon.started", manifest=str(manifest), state=str(state_dir), version=__version__, pid=os.getpid()
         )
-        _notify("READY=1")
+        notifier.tell("READY=1", "STATUS=looking for the first time")
+        pulse = stack.enter_context(_beating(notifier, watchdog_s, options.hang_limit))
 
         def beat() -> None:
-            _notify("WATCHDOG=1")
+            reload.turned()
             if not lock.still_mine():
                 logger.error("lock.lost", state=str(state_dir), reason="the lock file was replaced; stopping")
                 loop.stop()
 
-        loop.turn_for_ever(beat)
-        _notify("STOPPING=1")
+        loop.turn_for_ever(beat, seen_by(pulse.got_on, loop.ports), pulse.rest)
+        notifier.tell("STOPPING=1", "STATUS=stopping")
         logger.info("daemon.stopped")
 
 
-def _told(logger: structlog.typing.FilteringBoundLogger, metrics: OwnMetrics) -> Callable[[Cycle], None]:
-    """What is told of each cycle: a line where something happened or changed, and the gauges always."""
+@contextmanager
+def _beating(notifier: Notifier, watchdog_s: float | None, hang_s: float | None) -> Iterator[Pulse]:
+    """While the loop goes round, systemd is told so; once it hangs, this process is ended, by systemd or by itself.
+
+    Without a watchdog of systemd's, only where a limit was asked for.
+    """
+    pulse = Pulse()
+    if watchdog_s is None and hang_s is None:
+        yield pulse
+        return
+    limit_s = hang_s or HANG_S
+    tell_s = min(TELL_EVERY_S, (watchdog_s or limit_s) / 4, limit_s / 4)
+    logger = structlog.get_logger()
+
+    def hung(silent_s: float) -> None:
+        logger.error("loop.hung", silent_s=round(silent_s, 1), limit_s=limit_s, reason="ended, to be started again")
+        notifier.tell("WATCHDOG=trigger", f"STATUS=hung for {silent_s:.0f} s")
+        if watchdog_s is None:
+            faulthandler.dump_traceback(all_threads=True)
+            os._exit(EXIT_HUNG)
+
+    def tell() -> None:
+        if watchdog_s is not None:
+            notifier.tell("WATCHDOG=1")
+
+    heart = Heart(pulse, tell, hung, every_s=tell_s, limit_s=limit_s)
+    heart.start()
+    try:
+        yield pulse
+    finally:
+        heart.stop()
+
+
+class _Reload:
+    """SIGHUP is `systemctl reload`: the manager is told when it began, and when a cycle that heard of it is over."""
+
+    def __init__(self, loop: Loop, notifier: Notifier) -> None:
+        self._loop = loop
+        self._notifier = notifier
+        self._is_asked = False
+
+    def ask(self) -> None:
+        """Look again now."""
+        self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={int(clock.monotonic() * 1e6)}")
+        self._loop.wake(Trigger("signal", "SIGHUP"))
+        self._is_asked = True
+
+    def turned(self) -> None:
+        """A cycle is over; what woke it is no longer in the loop's inbox."""
+        if self._is_asked and not self._loop.has_wakes():
+            self._is_asked = False
+            self._notifier.tell("READY=1")
+
+
+def _told(
+    logger: structlog.typing.FilteringBoundLogger, metrics: OwnMetrics, notifier: Notifier
+) -> Callable[[Cycle], None]:
+    """What is told of each cycle: a line where something happened or changed, the gauges and the status always."""
     said: list[object] = [None]
 
     def finished(cycle: Cycle) -> None:
         metrics.finished(cycle)
         trouble = (*map(str, cycle.problems), *cycle.errors)
+        notifier.status(f"cycle {cycle.number}: {trouble[0] if trouble else 'no trouble'}")
         news = (trouble, tuple((d.service, d.move, d.reason) for d in cycle.decisions if d.reason))
         if not changed_the_world(cycle) and news == said[0]:
             logger.debug("cycle.finished", number=cycle.number, trigger=str(cycle.trigger))
@@ -183,28 +251,17 @@ def _let_in(group: str, folders: Sequence[Path]) -> None:
         ) from error
 
 
-def _take_signals(loop: Loop) -> None:
+def _take_signals(loop: Loop, notifier: Notifier, reload: _Reload) -> None:
     def stop(_number: int, _frame: FrameType | None) -> None:
+        notifier.tell("STOPPING=1", "STATUS=stopping after the cycle under way")
         loop.stop()
 
     def look_again(_number: int, _frame: FrameType | None) -> None:
-        loop.wake(Trigger("signal", "SIGHUP"))
+        reload.ask()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGHUP, look_again)
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, where it wants to know; sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        try:
-            channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError as error:
-            structlog.get_logger().debug("notify.failed", reason=str(error))
 
 
 def _options() -> argparse.Namespace:
@@ -224,10 +281,24 @@ def _options() -> argparse.Namespace:
         "--metrics-port", type=int, default=9469, help="own metrics on 127.0.0.1; 0 is none (default: %(default)s)"
     )
     parser.add_argument("--group", help="members of this group may use reconcilerctl")
+    parser.add_argument(
+        "--hang-limit",
+        type=_seconds,
+        metavar="SECONDS",
+        help=f"end when the loop hangs for so long, to be started again (default: {HANG_S:g} under systemd's watchdog, "
+        "else never)",
+    )
     parser.add_argument("--log-level", choices=sorted(log.LEVELS), default="info")
     parser.add_argument("--log-json", action="store_true", help="JSON lines even on a terminal")
     parser.add_argument("--version", action="version", version=f"reconcilerd {__version__}")
     return parser.parse_args()
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e6:
+        raise ValueError(text)
+    return seconds
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class Loop:
         self.memory = memory
         self.latest: Cycle | None = None
         self._finished = finished
-        self._inbox: queue.Queue[Wake] = queue.Queue()
+        self._inbox: queue.SimpleQueue[Wake] = queue.SimpleQueue()  # signal handlers put into it
         self._listeners: list[queue.Queue[Heard]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -64,6 +64,7 @@ class Loop:
         self._idle_since = ports.clock.monotonic()
         self._busy_turns = 0
         self._turned_at = ports.clock.monotonic()
+        self._through = ports
         self.turns_itself = False
 
     def wake(self, trigger: Trigger, word: Word | None = None) -> None:
@@ -80,20 +81,32 @@ class Loop:
         self._stopping.set()
         self.wake(Trigger("signal", "stop"))
 
-    def turn_for_ever(self, beat: Callable[[], None]) -> None:
-        """Cycles until `stop`; `beat` is called after each one."""
+    def has_wakes(self) -> bool:
+        """Whether somebody asked for another look since the last cycle began."""
+        return not self._inbox.empty()
+
+    def turn_for_ever(
+        self, beat: Callable[[], None], through: Ports | None = None, rest: Callable[[float], None] = lambda _s: None
+    ) -> None:
+        """Cycles until `stop`; `beat` is called after each one, and `rest` with the seconds it will sleep at most.
+
+        The cycles go `through` these ports, where somebody wants to see each of their calls.
+        """
         self.turns_itself = True
+        self._through = through or self.ports
         wakes = [Wake(Trigger("start"))]
         while not self._stopping.is_set():
             self.turn(wakes)
             beat()
-            wakes = self._next_wakes(self.delay_s())
-        self.memory = flushed(self.ports, self.memory)
+            delay_s = self.delay_s()
+            rest(max(delay_s, HEALTH_S))
+            wakes = self._next_wakes(delay_s)
+        self.memory = flushed(self._through, self.memory)
 
     def turn(self, wakes: list[Wake]) -> Cycle:
         """One cycle for all of `wakes`."""
         words = [wake.word for wake in wakes if not isinstance(wake.word, LookAgain)]
-        cycle, memory = run_cycle(self.ports, self.setting, self.memory, _loudest(wakes), words)
+        cycle, memory = run_cycle(self._through, self.setting, self.memory, _loudest(wakes), words)
         self.memory = memory
         self.latest = cycle
         self._turned_at = self.ports.clock.monotonic()
@@ -173,7 +186,7 @@ class Loop:
         if self.memory.idle is None:
             self._idle_since = now
         elif now - self._idle_since > IDLE_RECORD_S:
-            self.memory = flushed(self.ports, self.memory)
+            self.memory = flushed(self._through, self.memory)
             self._idle_since = now
 
     def _awaited(self, delay_s: float) -> Wake:
@@ -188,7 +201,7 @@ class Loop:
             try:
                 return self._inbox.get(timeout=min(left, delay_s))
             except queue.Empty:
-                health = self.ports.prober.probe(targets)
+                health = self._through.prober.probe(targets)
                 if any(found is Health.READY for found, _ in health.values()):
                     raise
         return self._inbox.get(timeout=max(0.0, end - self.ports.clock.monotonic()))

@@ -155,6 +155,16 @@ def _moment(text: str) -> str | int:
         raise ArgumentTypeError(f"{text[:40]!r} is no time: 10m, 2h, 3d or 2026-05-06T12:00:00Z") from None
 
 
+def _link(text: str) -> object:
+    """A record's number and its hash, as `verify` prints them."""
+    found = re.fullmatch(r"([1-9][0-9]{0,18}):([0-9a-f]{64})", text)
+    if not found:
+        raise ArgumentTypeError(f"{text[:40]!r} is no SEQ:HASH, a record's number and its 64 hexadecimal digits")
+    from reconciler.formats.history import Link
+
+    return Link(int(found[1]), found[2])
+
+
 KINDS: dict[str, Callable[[str], object]] = {
     "text": str,
     "file": str,
@@ -165,4 +175,5 @@ KINDS: dict[str, Callable[[str], object]] = {
     "span": _span,
     "share": _share,
     "words": _words,
+    "link": _link,
 }

@@ -12,6 +12,7 @@ MODES = ("canary", "stable")
 SHELLS = ("bash", "zsh")
 CHAOS = ("slow", "error", "recover")
 FORMATS = ("text", "json")
+SERVICE_VERBS = ("install", "uninstall", "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,21 @@ VERBS = (
         changes=True,
     ),
     Verb(
+        "verify",
+        "is the history what was written: its chain, and who signed it",
+        "Reads every segment itself, so it needs no daemon and no lock. Exit code 1 when a record was changed, is\n"
+        "missing, or a signature does not hold. Against somebody who rewrites all of it only what is kept elsewhere\n"
+        "helps: the key (--show-key, then --key), or the link that every good verdict ends with.",
+        options=(
+            Option(("--expect-checkpoint",), "the log must lead through this record", "SEQ:HASH", "link"),
+            Option(("--key",), "believe these public keys, and no others", "PATH", "file"),
+            Option(("--after",), "older records are archived: go on from here", "SEQ:HASH", "link"),
+            Option(("--full",), "parse every record too: slower, finds no more in a log of ours"),
+            Option(("--show-key",), "print the public key of this state directory"),
+        ),
+        examples=("verify", "verify --key auditor.pub", "verify --show-key > auditor.pub"),
+    ),
+    Verb(
         "diff",
         "what deploy would change: the plan, and the files",
         "Exit code 0: nothing, 2: there are changes. Changes nothing.",
@@ -248,6 +264,21 @@ VERBS = (
         "doctor",
         "is this host ready: Docker, disk, limits, ports, clock",
         "Each finding says what to do about it. Changes nothing. Exit code 1 when something is wrong.",
+    ),
+    Verb(
+        "service",
+        "run the daemon as a service of this machine (systemd, launchd)",
+        "install writes the unit with your paths, says what it does at each step, and starts it; doing it again\n"
+        "changes nothing. A unit that you changed is shown as a difference and left as it is. status: exit code 0\n"
+        "where it runs, else 1. uninstall leaves the containers, the state and the history alone.",
+        operands=(Operand("WHAT", "install, uninstall or status", SERVICE_VERBS),),
+        options=(
+            Option(("--manifest",), "install: the manifest to follow (as --file)", "PATH", "file", dest="file"),
+            Option(("--dry-run",), "say what would be done, show the unit, change nothing"),
+            Option(("--force",), "replace or remove a unit that was changed by hand"),
+        ),
+        examples=("service install --manifest /etc/swiftdeploy/manifest.yaml", "service install --dry-run"),
+        changes=True,
     ),
     Verb(
         "completion",

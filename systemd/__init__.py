@@ -1,0 +1,1 @@
+"""Units for systemd and launchd that ship with SwiftDeploy (data only)."""
