@@ -98,6 +98,8 @@ odds(value) := sprintf("%s:1", [grouped(value)])
 # a thousand nobody counts. Odds of less than 1:1 are none.
 weight(value) := "none yet" if {
 	regex.match(`^0|e-`, sprintf("%v", [value]))
+} else := "over 1,000:1" if {
+	contains(sprintf("%v", [value]), "e+")
 } else := sprintf("%s:1", [regex.replace(sprintf("%v", [value]), `^(\d\.[1-9]|\d+).*$`, "$1")]) if {
 	regex.match(`^\d{1,3}(\.|$)`, sprintf("%v", [value]))
 } else := "1,000:1" if {

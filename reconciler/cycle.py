@@ -7,30 +7,32 @@ in the `Cycle` it answers with.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from reconciler.core.addresses import overlaps
 from reconciler.core.backoff import Backoff, strike, wait_s
 from reconciler.core.containers import KeptRevision, Layout
-from reconciler.core.decide import Context, advance, decide, wish_changed
+from reconciler.core.decide import Context, advance, decide, moved_in_time, wish_changed
 from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode
 from reconciler.core.errors import EngineError, Problem, ReconcilerError, RenderError, StateError
 from reconciler.core.evidence import Evidence
 from reconciler.core.membership import recall, remember, without_vanished
 from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedState, PolicyHealth
-from reconciler.core.plan import CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
-from reconciler.core.planner import Wish, make_plan
+from reconciler.core.plan import Action, CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
+from reconciler.core.planner import Wish, kept_port, make_plan
 from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.rollout import LOWERING, WAY_BACK, Decision, Move, Phase, Release, Rollout, ServiceRollout
 from reconciler.core.targets import PolicyTarget, Targets, make_targets, wanted_images
+from reconciler.core.unrecorded import needs_record
 from reconciler.core.words import Deploy, LookAgain, Word, hear
 from reconciler.executor import apply_plan, performer
 from reconciler.formats import cycle_record, rendered
 from reconciler.formats import policy as policies
 from reconciler.formats.history import IdleRun
-from reconciler.measuring import Measured, judge, look_at
+from reconciler.measuring import Measured, judge, keep, look_at
 from reconciler.ports import Loaded, Ports, ProbeTarget, Wanted
 
 JUDGED_RECORD_S = 10.0
@@ -38,6 +40,15 @@ JUDGED_RECORD_S = 10.0
 
 KEPT_RECORD_S = 60.0
 """The same for a canary that the manifest keeps, maybe for days."""
+
+EVIDENCE_KEPT_S = 10.0
+"""How old evidence on disk may be, in seconds: a restart counts on from there, since what is counted are lifetimes."""
+
+CLOCK_JUMP_S = 1.0
+"""A wall clock that moved by more against the steady one was set by somebody, and does not only run well."""
+
+RECORD_AGAIN_S = 5.0
+"""When an intent that could not be written is tried again."""
 
 POLICY_PATIENCE_S = 15.0
 """How long a running OPA may leave us without an answer before its container is replaced (it starts in 0.6 s)."""
@@ -49,8 +60,9 @@ class Memory:
 
     `awaited` are running containers that were not ready yet: the loop asks them again without a whole cycle.
     `voice` is what the last record said, `recorded_at` when (monotonic seconds), `intended` a plan that was written
-    down and has not done anything yet. `troubles` is what the engine last said of containers, by name, that it could
-    not create or start.
+    down and has not done anything yet. `evidence_at` is when evidence was last put on disk (monotonic seconds).
+    `troubles` is what the engine last said of containers, by name, that it could not create or start, `answered` when
+    each policy's OPA last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of the steady one.
     """
 
     rollout: Rollout = field(default_factory=Rollout)
@@ -64,6 +76,9 @@ class Memory:
     intended: str = ""
     recorded_at: float = 0.0
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    evidence_at: float = -math.inf
+    answered: Mapping[str, float] = field(default_factory=dict)
+    clock_ahead_s: float | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,7 +111,8 @@ def run_cycle(
     ports: Ports, setting: Setting, memory: Memory, trigger: Trigger, words: Sequence[Word] = ()
 ) -> tuple[Cycle, Memory]:
     """One whole cycle, recorded, and what the next one needs to know."""
-    notes = _Notes(memory.number + 1, trigger, ports.clock.timestamp(), ports.clock.monotonic())
+    memory = _in_step_with_the_clock(ports, memory)
+    notes = _Notes(memory, memory.number + 1, trigger, ports)
     notes.words = tuple(word for word in words if not isinstance(word, LookAgain))
     memory = _heard(memory, words)
     _save_words(ports, memory, words, notes)
@@ -114,9 +130,19 @@ def run_cycle(
         except Exception as error:  # noqa: BLE001 - a bug is recorded as one, and nothing more is done in this cycle
             notes.errors.append(f"bug: {type(error).__name__}: {error}")
     cycle = notes.cycle(memory.rollout, ports)
-    intended = "" if cycle_record.changed_the_world(cycle) or not cycle.plan.acts else str(cycle.plan)
+    is_pending = cycle.plan.acts and notes.is_recorded and not cycle_record.changed_the_world(cycle)
+    intended = str(cycle.plan) if is_pending else ""
     memory = dataclasses.replace(memory, number=cycle.number, intended=intended)
     return cycle, _recorded(ports, memory, cycle, is_intended=notes.is_intended)
+
+
+def _in_step_with_the_clock(ports: Ports, memory: Memory) -> Memory:
+    """The memory with its moments moved along where somebody set the clock: no wait ends early or late by that."""
+    ahead_s = ports.clock.now() - ports.clock.monotonic()
+    before = memory.clock_ahead_s
+    if before is not None and abs(ahead_s - before) > CLOCK_JUMP_S:
+        memory = dataclasses.replace(memory, rollout=moved_in_time(memory.rollout, ahead_s - before))
+    return dataclasses.replace(memory, clock_ahead_s=ahead_s)
 
 
 def look(ports: Ports, setting: Setting, memory: Memory, trigger: Trigger) -> Cycle:
@@ -135,7 +161,7 @@ def preview(ports: Ports, setting: Setting, memory: Memory, trigger: Trigger) ->
 def _imagined(
     ports: Ports, setting: Setting, memory: Memory, trigger: Trigger, *, ahead: bool
 ) -> tuple[Cycle, rendered.View | None]:
-    notes = _Notes(memory.number, trigger, ports.clock.timestamp(), ports.clock.monotonic())
+    notes = _Notes(memory, memory.number, trigger, ports)
     loaded = ports.source.load()
     notes.problems += loaded.problems
     desired = (loaded.desired or memory.last_good) if ahead else (memory.last_good or loaded.desired)
@@ -158,7 +184,8 @@ def _imagined(
         decisions = tuple(_under_way(decision, rollout.of(decision.service)) for decision in decisions)
         rollout = _with_subnet(ports, advance(rollout, decisions, now), observed)
     rollout = remember(rollout, observed, {service.name: service.replicas for service in desired.services})
-    view = rendered.render(desired, targets, rollout, setting.layout)
+    listen = kept_port(observed, allow_interruption=memory.allow_interruption)
+    view = rendered.render(desired, targets, rollout, setting.layout, listen)
     wish = Wish(desired, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
     notes.saw(desired, observed, decisions, make_plan(wish, observed, rollout), targets)
     return notes.cycle(rollout, ports), view
@@ -192,8 +219,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
         rollout = without_vanished(rollout, observed, {service.name for service in asked.force.services})
     rollout = wish_changed(rollout, targets)
     verdict = _infrastructure(ports, asked, targets, observed, notes)
-    notes.measured = _measured(ports, asked.force, targets, rollout, observed, memory.evidence)
-    measured = notes.measured
+    notes.measured = measured = _measured_or_blind(ports, asked.force, targets, rollout, observed, memory, notes)
     context = Context(
         targets,
         observed,
@@ -207,15 +233,17 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     decisions = () if asked.is_proposal else decide(rollout, context)
     rollout = _saved(ports, rollout, decisions, context, notes)
 
-    view = rendered.render(asked.force, targets, rollout, setting.layout)
+    listen = kept_port(observed, allow_interruption=memory.allow_interruption)
+    view = rendered.render(asked.force, targets, rollout, setting.layout, listen)
     wish = Wish(asked.force, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
     wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption)
     plan = make_plan(wish, observed, rollout)
     notes.saw(asked.force, observed, decisions, plan, targets)
     if plan.acts and str(plan) != memory.intended:
         memory, notes.is_intended = flushed(ports, memory), True
-        _append(ports, cycle_record.intent(notes.number, notes.trigger, plan, ports.clock.timestamp()), notes)
-    notes.results = _carry_out(ports, setting, memory.backoff, plan)
+        intent = cycle_record.intent(notes.number, notes.trigger, plan, ports.clock.timestamp())
+        notes.is_recorded = _append(ports, intent, notes)
+    notes.results = _carry_out(ports, setting, memory.backoff, plan, _unrecorded(notes, rollout, observed))
     return _remembered(memory, rollout, ports.clock.monotonic(), notes)
 
 
@@ -331,17 +359,20 @@ def _observe(
     return dataclasses.replace(
         state,
         proxy=ports.proxy.observe(proxy, names),
-        policies={target.revision: _policy_health(ports, target, state) for target in answering},
+        policies={target.revision: _policy_health(ports, target, state, notes) for target in answering},
     )
 
 
-def _policy_health(ports: Ports, target: PolicyTarget, state: ObservedState) -> PolicyHealth:
+def _policy_health(ports: Ports, target: PolicyTarget, state: ObservedState, notes: _Notes) -> PolicyHealth:
     ready, detail = ports.policy.ready(target.revision)
+    if ready:
+        notes.answered[target.revision] = notes.at
     container = next((c for c in state.of(POLICY) if c.revision == target.spec.digest()), None)
     if ready or container is None:
         return PolicyHealth(ready, detail)
     if container.is_running:
-        return PolicyHealth(ready, detail, is_stuck=container.uptime_s(ports.clock.now()) > POLICY_PATIENCE_S)
+        silent_s = notes.at - notes.answered.setdefault(target.revision, notes.at)
+        return PolicyHealth(ready, detail, is_stuck=silent_s > POLICY_PATIENCE_S)
     return PolicyHealth(False, _last_words(ports, container), has_failed=container.has_run)
 
 
@@ -416,6 +447,24 @@ def _infrastructure(
     return verdict
 
 
+def _measured_or_blind(
+    ports: Ports,
+    desired: DesiredState,
+    targets: Targets,
+    rollout: Rollout,
+    observed: ObservedState,
+    memory: Memory,
+    notes: _Notes,
+) -> Measured:
+    """What was measured, kept where that is due. A bug in it is recorded as one: it costs verdicts, no healing."""
+    try:
+        measured = _measured(ports, desired, targets, rollout, observed, memory.evidence)
+    except Exception as error:  # noqa: BLE001 - without a verdict nothing moves up, and what is ill is healed all the same
+        notes.errors.append(f"bug in measuring: {type(error).__name__}: {error}")
+        return Measured()
+    return keep(ports, measured) if notes.at - memory.evidence_at >= EVIDENCE_KEPT_S else measured
+
+
 def _measured(
     ports: Ports,
     desired: DesiredState,
@@ -479,13 +528,22 @@ def _with_subnet(ports: Ports, rollout: Rollout, observed: ObservedState) -> Rol
     return dataclasses.replace(rollout, subnet=found[0], ip_range=found[1]) if found else rollout
 
 
-def _carry_out(ports: Ports, setting: Setting, backoff: Backoff, plan: Plan) -> tuple[Result, ...]:
-    """Apply the plan; what keeps going wrong is left alone for a while."""
+def _unrecorded(notes: _Notes, rollout: Rollout, observed: ObservedState) -> Callable[[Action], bool]:
+    """What has to be left undone in this cycle, because its intent is not on disk."""
+    return lambda action: not notes.is_recorded and needs_record(action, rollout, observed)
+
+
+def _carry_out(
+    ports: Ports, setting: Setting, backoff: Backoff, plan: Plan, is_left: Callable[[Action], bool]
+) -> tuple[Result, ...]:
+    """Apply the plan; what keeps going wrong is left alone for a while, and what `is_left` for this cycle."""
     if not plan:
         return ()
     now = ports.clock.monotonic()
 
     def held_back(step: PlannedAction) -> float:
+        if is_left(step.action):
+            return RECORD_AGAIN_S
         return wait_s(backoff, step.target, now) if isinstance(step.action, _STRIKES) else 0.0
 
     return apply_plan(plan, performer(ports), setting.pool, held_back)
@@ -494,10 +552,12 @@ def _carry_out(ports: Ports, setting: Setting, backoff: Backoff, plan: Plan) -> 
 _STRIKES = (CreateContainer, StartContainer)
 
 
-def _append(ports: Ports, record: cycle_record.Record, notes: _Notes) -> None:
+def _append(ports: Ports, record: cycle_record.Record, notes: _Notes) -> bool:
+    """The record is on disk; where it is not, the cycle says why."""
     trouble = _try_append(ports, record)
     if trouble:
         notes.errors.append(trouble)
+    return not trouble
 
 
 def _recorded(ports: Ports, memory: Memory, cycle: Cycle, *, is_intended: bool) -> Memory:
@@ -551,7 +611,9 @@ def _remembered(memory: Memory, rollout: Rollout, now: float, notes: _Notes) -> 
         allow_interruption=allow,
         awaited=notes.awaited,
         evidence={**memory.evidence, **notes.measured.evidence},
+        evidence_at=notes.at if notes.measured.is_kept else memory.evidence_at,
         troubles=_troubles(memory, notes),
+        answered=notes.answered,
     )
 
 
@@ -568,11 +630,16 @@ def _troubles(memory: Memory, notes: _Notes) -> Mapping[str, str]:
     return found
 
 
+_CUT_SHORT = Result(Outcome.SKIPPED, "the cycle ended before it")
+
+
 class _Notes:
     """A cycle being written down."""
 
-    def __init__(self, number: int, trigger: Trigger, started: str, at: float) -> None:
-        self.number, self.trigger, self.started, self.at = number, trigger, started, at
+    def __init__(self, memory: Memory, number: int, trigger: Trigger, ports: Ports) -> None:
+        self.number, self.trigger = number, trigger
+        self.started, self.at = ports.clock.timestamp(), ports.clock.monotonic()
+        self.answered = dict(memory.answered)
         self.desired: DesiredState | None = None
         self.observed: ObservedState | None = None
         self.problems: tuple[Problem, ...] = ()
@@ -584,6 +651,7 @@ class _Notes:
         self.is_settled = True
         self.asked = ""
         self.is_intended = False
+        self.is_recorded = True
         self.awaited: tuple[ProbeTarget, ...] = ()
         self.services: set[str] = set()
         self.wanted: dict[str, Release] = {}
@@ -617,7 +685,7 @@ class _Notes:
             verdicts=(*self.verdicts, *self.measured.verdicts.values()),
             decisions=self.decisions,
             plan=self.plan,
-            results=self.results,
+            results=self.results or tuple(_CUT_SHORT for _ in self.plan.steps),
             errors=(*self.errors, *filter(None, [self.measured.trouble])),
             is_settled=self.is_settled,
             asked=self.asked,

@@ -123,7 +123,7 @@ test_odds_are_cut_off_and_not_rounded_up if {
 		answer := changed({"/evidence/errors/e_below_limit": e, "/evidence/evidence_s": 5})
 		startswith(answer.reason, sprintf("Not enough evidence yet: errors %s, latency 34:1, needed 20:1", [words]))
 	}
-	every e, words in {999.9: "999:1", 1000: "1,000:1", 1000.5: "over 1,000:1", 1e12: "over 1,000:1", 1e30: "over 1,000:1"} {
+	every e, words in {999.9: "999:1", 1000: "1,000:1", 1000.5: "over 1,000:1", 1834567.89: "over 1,000:1", 1e12: "over 1,000:1", 1e30: "over 1,000:1"} {
 		contains(changed({"/evidence/errors/e_below_limit": e}).reason, sprintf("requests, errors %s and latency 34:1", [words]))
 	}
 }

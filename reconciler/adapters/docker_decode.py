@@ -23,8 +23,11 @@ PROJECT = f"{LABEL}project"
 INSTANCE = f"{LABEL}instance"
 TMPFS_OPTIONS = "rw,nosuid,nodev,size=64m,mode=1777"
 MAX_WORDS = 300
+_WORDS_READ = 4096
+"""Some patterns take the square of the length: of more than this, only the beginning is read."""
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 # ── what we ask for ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -248,6 +251,7 @@ def container(
         finished_at=_moment(state.get("FinishedAt")),
         restart_policy=_restart_policy(inspected),
         docker_health=_docker_health(state),
+        ports=tuple(sorted(bound_ports(inspected))),
     )
 
 
@@ -279,7 +283,7 @@ def _slot(value: object) -> Slot | None:
 
 def _label_number(labels: Answer, key: str) -> int | None:
     value = text(labels.get(f"{LABEL}{key}"))
-    return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
+    return int(value) if _NUMBER.fullmatch(value) else None
 
 
 def _moment(value: object) -> str:
@@ -359,7 +363,7 @@ def bound_ports(inspected: Answer) -> set[int]:
         return set()
     found = set()
     for bindings in table(table(inspected.get("HostConfig")).get("PortBindings")).values():
-        found |= {int(port) for binding in rows(bindings) if (port := text(binding.get("HostPort"))).isdigit()}
+        found |= {int(port) for binding in rows(bindings) if _NUMBER.fullmatch(port := text(binding.get("HostPort")))}
     return found
 
 
@@ -388,7 +392,9 @@ def layers_done(layers: Mapping[str, str]) -> str:
 
 # ── what its refusals mean ─────────────────────────────────────────────────────────────────────────────────────────
 
-_PORT = re.compile(r"(?:Bind for|listen tcp[46]?) \S*?:(\d+)(?: failed)?: (?:port is already|bind: address already)")
+_PORT = re.compile(
+    r"(?:Bind for|listen tcp[46]?) \S*?:([0-9]{1,5})(?: failed)?: (?:port is already|bind: address already)"
+)
 _HOLDER = re.compile(r'already in use by container "?([0-9a-f]{12,64})"?')
 
 # First match wins; \1 is the first group.
@@ -420,7 +426,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
 
 def meaning(words: str) -> str:
     """The engine's refusal as a sentence for an operator; its own words, shortened, where we know no better."""
-    flat = " ".join(words.split())
+    flat = " ".join(words[:_WORDS_READ].split())
     for pattern, sentence in _MEANINGS:
         found = re.search(pattern, flat)
         if found is not None:

@@ -522,6 +522,7 @@ class MemoryEngine:
             finished_at=_stamp(box.finished),
             restart_policy=box.restart_policy,
             docker_health=box.docker_health if box.status is Status.RUNNING else None,
+            ports=tuple(port.host_port for port in box.request.spec.ports) if box.status is Status.RUNNING else (),
         )
 
     def _asked_images(self, asked: Iterable[str]) -> dict[str, ObservedImage]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reconciler.adapters import clock
 from reconciler.adapters.http_client import Failure, HttpError, Request, Response, Unix, fetch
+from reconciler.adapters.state_dir import open_own
 from reconciler.core.containers_policy import SOCKET
 from reconciler.core.desired import Json, digest
 from reconciler.core.errors import StateError
@@ -170,10 +171,13 @@ def _auth_document(token: str) -> str:
 
 
 def _read(path: Path) -> str:
+    """At most what a token needs, of a file that is ours; "" where there is none. Raises StateError for others."""
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        descriptor = open_own(path, os.O_RDONLY)
     except FileNotFoundError:
         return ""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(4096).decode("ascii", "replace")
 
 
 def _replace_if_other(path: Path, content: str, mode: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from reconciler.adapters import clock
 from reconciler.core.plan import OK, Outcome, RemoveFile, Result, WriteFile
+from reconciler.formats.rendered import COMPOSE_FILE
 
 PROXYS_OWN = ("nginx/live/flags", "nginx/live/sets", "nginx/live/next", "nginx/live/testers")
 """What the Proxy port keeps under `rendered/`: not files that anybody renders."""
@@ -33,6 +34,9 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Fingerprint = tuple[int, int, int, int]
+
+PUBLIC, PRIVATE = 0o644, 0o640
+"""What containers mount is for all to read; the Compose file has the services' environment in it."""
 
 
 class _Refused(Exception):
@@ -102,7 +106,7 @@ class RenderedFiles:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder)
             try:
-                _write_synced(folder, temporary, content)
+                _write_synced(folder, temporary, content, PRIVATE if path == COMPOSE_FILE else PUBLIC)
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with suppress(OSError):
@@ -172,10 +176,10 @@ def _refuse_what_is_no_file(folder: int, name: str) -> None:
             raise _Refused("there is a link, a folder or a device in its place. Remove it.")
 
 
-def _write_synced(folder: int, name: str, content: bytes) -> None:
-    descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=folder)
+def _write_synced(folder: int, name: str, content: bytes, mode: int) -> None:
+    descriptor = os.open(name, _NEW_FILE, mode, dir_fd=folder)
     with open(descriptor, "wb") as target:
-        os.fchmod(descriptor, 0o644)
+        os.fchmod(descriptor, mode)
         target.write(content)
         target.flush()
         os.fsync(descriptor)

@@ -44,9 +44,12 @@ class RolloutFiles:
         return rollout
 
     def save(self, rollout: Rollout) -> None:
-        """Durable when it returns; nothing is written when nothing changed. Raises StateError."""
+        """Durable when it returns; nothing is written when nothing changed. Raises StateError.
+
+        A disk that has just run full has room for it all the same.
+        """
         if rollout != self._saved:
-            self._write(ROLLOUT, rollout)
+            self._state.save_decision(ROLLOUT, _envelope(rollout))
             self._saved = rollout
 
     def evidence(self) -> Mapping[str, Evidence]:
@@ -99,7 +102,7 @@ class RolloutFiles:
         self._write(LAST_GOOD, desired)
 
     def _write(self, name: str, value: Any) -> None:
-        self._state.save_json(name, {"format": FORMAT, "value": _plain(value)})
+        self._state.save_json(name, _envelope(value))
 
     def _read(self, name: str, kind: type[T]) -> T | None:
         found = self._state.load_json(name).value
@@ -107,8 +110,12 @@ class RolloutFiles:
             return None
         try:
             return _CONVERTER.structure(found["value"], kind)
-        except (cattrs.BaseValidationError, KeyError, TypeError, ValueError):
+        except (cattrs.BaseValidationError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
             return None
+
+
+def _envelope(value: object) -> dict[str, Json]:
+    return {"format": FORMAT, "value": _plain(value)}
 
 
 def _plain(value: object) -> Json:
@@ -127,5 +134,5 @@ def _limits(value: Any, _: object) -> Any:
     return {domain: dict(names) for domain, names in dict(value).items()}
 
 
-_CONVERTER = cattrs.Converter(forbid_extra_keys=False)
+_CONVERTER = cattrs.Converter(forbid_extra_keys=False, detailed_validation=False)
 _CONVERTER.register_structure_hook_func(lambda kind: "Json" in str(kind) and "Mapping" in str(kind), _limits)

@@ -4,6 +4,7 @@
     ├── history.jsonl     see `history_file.py`
     ├── rollout.json      in an envelope, so that a damaged one is seen
     ├── instance          a random id, given once: what our containers are labelled with
+    ├── reserve           room for one more decision on a full disk
     ├── revisions/        <hash>.json, the same envelope
     ├── rendered/         0755, for it is mounted into containers
     ├── run/              lock, sockets
@@ -35,6 +36,10 @@ from reconciler.core.errors import StateError
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_CORRUPT_KEPT = 20
 ENVELOPE = 1
+
+RESERVE = "reserve"
+RESERVE_BYTES = 64 * 1024
+"""Room on the disk for a decision, given up when there is no other: more than any rollout.json needs."""
 
 _LAYOUT = {"revisions": 0o750, "rendered": 0o755, "run": 0o750, "quarantine": 0o700}
 _TEMPORARY = re.compile(r"\.[^/]+\.[0-9]+-[0-9]+\.tmp\Z")
@@ -144,6 +149,29 @@ class StateDir:
             raise StateError(f"{self.path / relative} cannot hold this state: {error}") from error
         digest = sha256(body).hexdigest().encode()
         self.write_bytes(relative, b'{"format":%d,"sha256":"%b","state":%b}\n' % (ENVELOPE, digest, body))
+
+    def save_decision(self, relative: str, value: Mapping[str, Json]) -> None:
+        """As `save_json`, and on a full disk once more: the reserve is given up for it, and laid up again later."""
+        try:
+            self.save_json(relative, value)
+        except StateError as error:
+            if not _is_full(error.__cause__) or not self._has_reserve():
+                raise
+            self.remove(RESERVE)
+            self.save_json(relative, value)
+        else:
+            self._lay_up_reserve()
+
+    def _has_reserve(self) -> bool:
+        with translated(self.path / RESERVE), suppress(FileNotFoundError):
+            return os.stat(RESERVE, dir_fd=self._root, follow_symlinks=False).st_size == RESERVE_BYTES
+        return False
+
+    def _lay_up_reserve(self) -> None:
+        """As far as there is room now. Random bytes, so that no file system stores them as nothing."""
+        if not self._has_reserve():
+            with suppress(StateError):  # the next decision tries again
+                self.write_bytes(RESERVE, os.urandom(RESERVE_BYTES), 0o600)
 
     def load_json(self, relative: str) -> LoadedJson:
         """The value that was saved. A file that is not what was saved is moved to `<name>.corrupt-<n>` and is missing.
@@ -315,7 +343,7 @@ def _held_by_another(path: Path, content: bytes) -> LockHeld:
     try:
         said = json.loads(content)
         pid, program, started = int(said["pid"]), str(said["program"]), str(said["started"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return LockHeld(f"another reconcilerd (pid unknown) holds {path}. Stop it first.", None)
     since = f" since {started}" if started else ""
     return LockHeld(f"another {program} (pid {pid}) holds {path}{since}. Stop it first, or ask it to do this.", pid)
@@ -428,6 +456,10 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StateError(f"{path}: {_advice(error)}") from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _advice(error: OSError) -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypeGuard
 
 from reconciler.cli.terminal import ago, text_of
 
+BEYOND = 2**63
+"""What a forged or damaged line may hold, and nobody ever counted."""
 
-def is_number(value: object) -> bool:
+
+def is_number(value: object) -> TypeGuard[int | float]:
     """A number that was measured, and no flag."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -BEYOND < value < BEYOND
 
 
 def number(value: object, unit: str = "") -> str:
     """At most one decimal; words (a bound, why it is unknown) as they are; `-` for nothing."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
         return text_of(value) or "-"
     text = f"{value:.1f}".removesuffix(".0") if abs(value) < 100 else f"{value:.0f}"
     return f"{text}{unit}"
@@ -22,12 +26,12 @@ def number(value: object, unit: str = "") -> str:
 
 def count(value: object) -> str:
     """A whole number with its thousands set apart."""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else number(value)
+    return f"{value:,}" if is_number(value) and isinstance(value, int) else number(value)
 
 
 def share(value: object) -> str:
     """A ratio as a percentage with at most two decimals."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
         return text_of(value) or "-"
     return f"{value * 100:.2f}".rstrip("0").rstrip(".") + "%"
 

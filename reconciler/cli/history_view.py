@@ -8,7 +8,7 @@ from reconciler.cli.figures import number, share
 from reconciler.cli.terminal import Paint, cut, text_of
 from reconciler.formats.audit_words import MOVES, NO_NEWS, is_waiting
 
-QUIET = frozenset({"idle", "intent", "genesis", "segment_start"})
+QUIET = frozenset({"idle", "intent", "genesis", "segment_start", "checkpoint"})
 ALARMING = frozenset({"history_tampered", "history_corrupt", "odd"})
 UNDER_WAY = frozenset({"pending", "skipped"})
 
@@ -49,6 +49,7 @@ def _about(kind: str, record: Any) -> list[str]:
         _each(record.get("notes"), str),
         _each(record.get("errors"), str),
         text_of(record.get("reason")),
+        text_of(record.get("unsigned")),
         text_of(record.get("raw")),
         _measured(record),
     ]
@@ -72,7 +73,7 @@ def _trigger(trigger: Any) -> str:
 
 def _word(word: Any) -> str:
     """`alice (uid 1000): promote app: reason [denied: P99 latency exceeds 500ms]`."""
-    if not isinstance(word, dict) or word.get("word") in NO_NEWS:
+    if not isinstance(word, dict) or text_of(word.get("word")) in NO_NEWS:
         return ""
     said = " ".join(text_of(word[name]) for name in ("word", "service", "detail") if word.get(name))
     outcome = text_of(word.get("outcome") or "done")
@@ -101,7 +102,7 @@ def _decision(decision: Any) -> str:
 def _action(action: Any) -> str:
     if not isinstance(action, dict):
         return str(action)
-    outcome = action.get("outcome")
+    outcome = text_of(action.get("outcome"))
     words = f"{action.get('verb')} {action.get('target')}"
     if outcome in UNDER_WAY:
         return ""

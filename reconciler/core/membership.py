@@ -151,12 +151,27 @@ def without_vanished(rollout: Rollout, observed: ObservedState, names: Collectio
 
 
 def recall(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Release]) -> Rollout:
-    """The rollout, with the state of every service that runs but is not in it rebuilt from labels."""
+    """The rollout, with the state of every service that runs but is not in it rebuilt from labels.
+
+    A teardown that never came to it leaves what was stable running: `deploy` takes it as it stands.
+    """
     if rollout.torn_down:
         return rollout
     found = {c.service for c in observed.engine.containers if c.ours and c.slot} - set(rollout.services)
     rebuilt = {name: rebuild(name, observed, wanted.get(name)) for name in sorted(found)}
+    rebuilt |= {name: left for name, state in rollout.services.items() if (left := _left_running(state, observed))}
     return dataclasses.replace(rollout, services={**rollout.services, **rebuilt}) if rebuilt else rollout
+
+
+def _left_running(state: ServiceRollout, observed: ObservedState) -> ServiceRollout | None:
+    """The state with what was stable before, where that still serves; None where there is nothing of the kind."""
+    if state.phase is not Phase.ABSENT or not state.last_stable:
+        return None
+    for c in observed.of(state.service):
+        if c.is_ready and c.slot is not None and c.revision == state.last_stable and c.mode == Mode.STABLE:
+            stable = Group(Release(c.revision, Mode.STABLE), c.slot)
+            return dataclasses.replace(state, phase=Phase.STABLE, serving=c.slot, stable=stable, reason="still running")
+    return None
 
 
 LOST = "the rollout's state was lost and rebuilt from what runs"
@@ -167,7 +182,7 @@ def rebuild(service: str, observed: ObservedState, wanted: Release | None) -> Se
 
     What serves is what was started as stable and is ready, oldest first; where nothing was, whatever is ready.
     What was tried beside it is forgotten, and nothing is tried again before an operator has looked: a revision
-    that was rolled back may be among it. Where only what is wanted runs, there is nothing to look at.
+    that was rolled back may be among it. Where only what is wanted runs, as it is wanted, there is nothing to look at.
     """
     ready = [container for container in observed.of(service) if container.slot and container.is_ready]
     if not ready:
@@ -175,7 +190,7 @@ def rebuild(service: str, observed: ObservedState, wanted: Release | None) -> Se
     first = next((c for c in ready if c.mode == Mode.STABLE), ready[0])
     assert first.slot is not None, "filtered above"
     group = Group(Release(first.revision, Mode(first.mode)), first.slot)
-    is_all = wanted is not None and wanted.revision == first.revision
+    is_all = wanted is not None and wanted.revision == first.revision and first.mode == Mode.STABLE
     return ServiceRollout(
         service,
         phase=Phase.STABLE,

@@ -56,7 +56,7 @@ class ObservedContainer:
     the fixed IPv4 it was created with where there is one, else the one it has now. `networks` are IDs.
     `pid` is the main process on the host, 0 when not running. `docker_health` is Docker's own word
     (`starting`, `healthy`, `unhealthy`) or None where the container has no health check. `restart_policy` is in
-    Compose's words, "" where it is not known.
+    Compose's words, "" where it is not known. `ports` are those of the host that it publishes while it runs.
     """
 
     id: str
@@ -81,6 +81,7 @@ class ObservedContainer:
     finished_at: str = ""
     restart_policy: str = ""
     docker_health: str | None = None
+    ports: tuple[int, ...] = ()
     health: Health = Health.UNKNOWN
     health_detail: str = ""
 

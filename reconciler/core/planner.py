@@ -76,6 +76,12 @@ class Wish:
     allow_interruption: bool = False
 
 
+def kept_port(observed: ObservedState, *, allow_interruption: bool) -> int | None:
+    """The port that nginx has to go on listening at, since it publishes no other; None: the one of the manifest."""
+    running = next((c for c in observed.of(PROXY) if c.is_running and c.ports), None)
+    return running.ports[0] if running is not None and not allow_interruption else None
+
+
 def make_plan(wish: Wish, observed: ObservedState, rollout: Rollout) -> Plan:
     """The plan for one cycle; empty when `observed` is what is wished for."""
     draft = _Draft(wish, observed, rollout)
@@ -364,17 +370,19 @@ class _Draft:
             return None
         seen = self.observed.proxy.weights.get(state.service)
         weight = state.weight_pct
-        is_well = any(c.is_ready for c in self.group(state, state.candidate))
-        if state.phase is Phase.ANALYZING and not is_well:
+        if state.phase is Phase.ANALYZING and not self.has_ready(state, state.candidate):
             weight = 0
-        if state.phase is Phase.PROMOTING and not is_well:
+        if state.phase is Phase.PROMOTING and not self.has_ready(state, state.candidate):
             return None
-        if state.phase is Phase.SWITCHING and not any(c.is_ready for c in self.group(state, state.fresh)):
+        if state.phase is Phase.SWITCHING and not self.has_ready(state, state.fresh):
             return None
         if state.phase is Phase.RETURNING:
             return None  # wherever the requests go, they stay until the old containers are well
         if state.phase is Phase.RESTORING:
             weight = 0 if state.kept is None else 100
+            old, new = (state.stable, state.candidate) if state.kept is None else (state.kept, state.stable)
+            if not self.has_ready(state, old) and self.has_ready(state, new):
+                return None  # it went bad again at the last moment: badly answered is better than not at all
         if seen == weight:
             return None
         at_once = seen is not None and weight < seen and state.phase in _DOWN_AT_ONCE
@@ -390,7 +398,7 @@ class _Draft:
         parked = state.parked if state.phase is Phase.PARKING else state.kept
         if state.phase not in _PARKED or parked is None:
             return
-        if state.carries_all and not any(c.is_ready for c in self.group(state, state.candidate)):
+        if state.carries_all and not self.has_ready(state, state.candidate):
             return  # whoever carries the requests is not well: the old ones may be needed at once
         kept = self.wish.targets.kept.get(parked.revision)
         grace_s = kept.service.stop_grace_period_s if kept else 10.0
@@ -419,6 +427,10 @@ class _Draft:
     def group(self, state: ServiceRollout, group: Group | None) -> tuple[ObservedContainer, ...]:
         """The containers of a group that are there."""
         return of_group(self.observed, state.service, group)
+
+    def has_ready(self, state: ServiceRollout, group: Group | None) -> bool:
+        """Somebody of the group answers."""
+        return any(container.is_ready for container in self.group(state, group))
 
     def grace_s(self, revision: str) -> float:
         """How long a container of `revision` may take to stop."""

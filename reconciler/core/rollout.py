@@ -360,6 +360,9 @@ def _resume(state: ServiceRollout, _: Decision) -> ServiceRollout:
 
 
 def _promote(state: ServiceRollout, _: Decision) -> ServiceRollout:
+    assert state.stable is None or state.candidate is None or state.candidate.revision != state.stable.revision, (
+        "a promotion of what is stable"
+    )
     return dataclasses.replace(state, phase=Phase.PROMOTING, paused=None, asked=None)
 
 

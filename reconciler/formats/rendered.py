@@ -48,23 +48,26 @@ class View:
 _last: list[tuple[object, View]] = []
 
 
-def render(desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout) -> View:
+def render(
+    desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout, listen: int | None = None
+) -> View:
     """All files but OPA's; equal arguments give equal bytes. Raises RenderError.
 
-    The last view is remembered: in most cycles nothing changed.
+    `listen` is the port of a running nginx that may not be replaced now, None for the manifest's. The last view is
+    remembered: in most cycles nothing changed.
     """
-    asked = (desired, targets, rollout.services, layout)
+    asked = (desired, targets, rollout.services, layout, listen)
     if _last and _last[0][0] == asked:
         return _last[0][1]
-    view = _rendered(desired, targets, rollout, layout)
+    view = _rendered(desired, targets, rollout, layout, listen)
     _last[:] = [(asked, view)]
     return view
 
 
-def _rendered(desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout) -> View:
-    live = _config(
-        _proxy_view(desired, _live_upstreams(desired, targets, rollout), targets.proxy_version, EVIDENCE_LOG)
-    )
+def _rendered(desired: DesiredState, targets: Targets, rollout: Rollout, layout: Layout, listen: int | None) -> View:
+    upstreams = _live_upstreams(desired, targets, rollout)
+    proxy = _proxy_view(desired, upstreams, targets.proxy_version, EVIDENCE_LOG)
+    live = _config(replace(proxy, nginx=replace(proxy.nginx, port=listen or proxy.nginx.port)))
     slots = _slots(desired, targets, rollout)
     by_alias = _config(_proxy_view(desired, _alias_upstreams(desired, slots), targets.proxy_version))
     view = compose_view(desired, targets, slots)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from reconciler.core.rollout import Move, Phase
 from reconciler.core.words import Deploy, LookAgain, Teardown, Word
 from reconciler.cycle import look, preview
 from reconciler.formats.cycle_record import numberless
+from reconciler.formats.redaction import Marks, without_values
+from reconciler.formats.rendered import COMPOSE_FILE
 from reconciler.loop import Loop
 from reconciler.operations import TICK, Events, Exit, Request, end, line
 from reconciler.operations.progress import HEALTHY, STEPS, Progress
-from reconciler.operations.rollouts import Rollouts, Send
+from reconciler.operations.rollouts import TORN_DOWN, Rollouts, Send
 from reconciler.operations.status import failures, status_value
 from reconciler.ports import Loaded, Source
 
@@ -143,12 +146,15 @@ class Operations:
 
     def _file_diffs(self, cycle: Cycle) -> dict[str, Json]:
         found: dict[str, Json] = {}
+        marks = Marks(secrets.token_bytes(16))
         for step in cycle.plan.steps:
             if isinstance(step.action, WriteFile):
-                path = step.action.path
+                path, after = step.action.path, step.action.content
                 before = _text(self._place.rendered / path)
+                if path == COMPOSE_FILE:
+                    before, after = without_values(before, marks), without_values(after, marks)
                 lines = difflib.unified_diff(
-                    before.splitlines(), step.action.content.splitlines(), f"now/{path}", f"then/{path}", lineterm=""
+                    before.splitlines(), after.splitlines(), f"now/{path}", f"then/{path}", lineterm=""
                 )
                 found[path] = "\n".join(lines)
         return found
@@ -228,11 +234,16 @@ class Operations:
         yield from self._follow(request, word, timeout if isinstance(timeout, int | float) else None)
 
     def _reconcile(self, request: Request) -> Events:
-        yield from self._follow(request, LookAgain(), None)
+        yield from self._follow(request, LookAgain(), None, enough=HEALTHY + 1)
 
-    def _follow(self, request: Request, word: Word, timeout_s: float | None) -> Events:
-        """Steps as they become true, until the stack is as the manifest asks, or will not be."""
+    def _follow(self, request: Request, word: Word, timeout_s: float | None, enough: int = len(STEPS)) -> Events:
+        """Steps as they become true, until the stack is as the manifest asks, or will not be.
+
+        With `enough` of them true, and nothing left to do now, a rollout that goes on is not waited for.
+        """
         loop = self._open_loop(True)
+        if loop.memory.rollout.torn_down and not isinstance(word, Deploy):
+            raise Refused(TORN_DOWN)
         began, progress, told, last = loop.ports.clock.monotonic(), Progress(), 0, None
         said: set[str] = set()
         for cycle in loop.follow(_trigger(request), word):
@@ -251,8 +262,8 @@ class Operations:
                     if numberless(news) not in said:
                         said.add(numberless(news))
                         yield line(news)
-                if told == len(STEPS):
-                    yield end(Exit.OK, "\n".join(cycle.plan.notes))
+                if told == len(STEPS) or (told >= enough and not cycle.plan):
+                    yield end(Exit.OK, "\n".join((*_under_way(cycle), *cycle.plan.notes)))
                     return
                 failure = progress.failure(cycle)
                 if failure is not None:
@@ -394,6 +405,12 @@ def _course(cycle: Cycle) -> str:
             least_s = sum(step.duration_s for step in state.course.steps)
             return f"{state.service}: a canary runs: {steps} of the requests, {least_s:g} s at least, judged by them."
     return ""
+
+
+def _under_way(cycle: Cycle) -> list[str]:
+    """Where each rollout is that goes on by itself."""
+    states = [state for state in cycle.rollout.services.values() if state.phase not in (Phase.STABLE, Phase.ABSENT)]
+    return [f"{state.service} is {state.phase}; `status` follows it, `why` explains it" for state in states]
 
 
 def _patience_s(cycle: Cycle | None) -> float:

@@ -10,6 +10,7 @@ from reconciler.core.plan import CreateContainer, Outcome, StartContainer, TestP
 from reconciler.core.record import Cycle
 from reconciler.core.rollout import WAY_BACK, Move, Phase, Rollout, ServiceRollout
 from reconciler.operations import Exit
+from reconciler.operations.what_next import Said, what_next
 
 STEPS = (
     ("manifest_valid", "Manifest valid"),
@@ -80,20 +81,30 @@ HEALTHY = 4
 
 
 def _held(cycle: Cycle) -> Failure | None:
-    """A start that is held back for a reason that waiting does not cure."""
-    for decision in cycle.decisions:
-        if decision.move is not Move.HOLD or cycle.rollout.of(decision.service).phase not in (
-            Phase.ABSENT,
-            Phase.STABLE,
-        ):
-            continue
-        if decision.reason.startswith("DENIED: "):
-            return Failure(Exit.DENIED, decision.reason)
-        if decision.reason.startswith("policy engine failed"):
-            return Failure(Exit.POLICY_FAILED, f"P{decision.reason[1:]}")
-        if decision.reason and not decision.reason.startswith("waiting"):
-            return Failure(Exit.ERROR, decision.reason)
-    return None
+    """Something is held back for a reason that waiting does not cure."""
+    holds = (decision for decision in cycle.decisions if decision.move is Move.HOLD)
+    found = (_held_back(cycle, cycle.rollout.of(decision.service), decision.reason) for decision in holds)
+    return next((failure for failure in found if failure), None)
+
+
+def _held_back(cycle: Cycle, state: ServiceRollout, reason: str) -> Failure | None:
+    if state.phase not in (Phase.ABSENT, Phase.STABLE):
+        wanted = cycle.desired.service(state.service) if cycle.desired else None
+        following = what_next(state, wanted, Said())
+        return Failure(Exit.ERROR, f"{state.service}: {reason}. Next: {following}.") if _needs_you(state) else None
+    if reason.startswith("DENIED: "):
+        return Failure(Exit.DENIED, reason)
+    if reason.startswith("policy engine failed"):
+        return Failure(Exit.POLICY_FAILED, f"P{reason[1:]}")
+    return Failure(Exit.ERROR, reason) if reason and not reason.startswith("waiting") else None
+
+
+def _needs_you(state: ServiceRollout) -> bool:
+    """Only an operator, or another manifest, brings it further."""
+    is_paused = state.paused is not None and state.phase in (Phase.ANALYZING, Phase.SUSPENDED)
+    return (
+        is_paused or state.phase is Phase.HALTED or (state.phase is Phase.SUSPENDED and state.is_suspended_by_verdict)
+    )
 
 
 def _is_in_force(cycle: Cycle) -> bool:

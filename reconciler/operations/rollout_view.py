@@ -8,16 +8,21 @@ from reconciler.core.membership import of_group
 from reconciler.core.record import Cycle, Verdict
 from reconciler.core.rollout import Group, Phase, ServiceRollout
 from reconciler.formats.policy import standing
+from reconciler.operations.what_next import Said, what_next
 
 
 def rollout_value(cycle: Cycle, state: ServiceRollout, wanted: Service | None) -> Json:
-    """Where the rollout is, what was measured, what policy says and what happens next; None at rest."""
+    """Where the rollout is, what was measured, what policy says and what happens next; None at rest.
+
+    `blocked`: something has to be mended first, so no amount of requests brings it further.
+    """
     if state.phase in (Phase.ABSENT, Phase.STABLE):
         return None
     summary, verdict = cycle.measured.get(state.service), cycle.judged.get(state.service)
     if summary is not None and summary.about.startswith("stable/"):
         summary = None  # nothing is on trial yet
     limits = cycle.desired.limits.get("canary", {}) if cycle.desired else {}
+    decision = next((d for d in cycle.decisions if d.service == state.service), None)
     duration_s = state.course.steps[state.step].duration_s if state.course.steps else 0.0
     return {
         "phase": state.phase.value,
@@ -33,7 +38,8 @@ def rollout_value(cycle: Cycle, state: ServiceRollout, wanted: Service | None) -
         "stable": _group(cycle, state, state.stable, wanted),
         "canary": _group(cycle, state, state.candidate, wanted),
         "reason": _reason(cycle, state),
-        "next": what_next(state, wanted, verdict, summary.chaos if summary else ""),
+        "next": what_next(state, wanted, Said(verdict, decision, summary.chaos if summary else "")),
+        "blocked": decision is not None and (decision.is_sick or decision.is_unknown),
         "policy": _policy(verdict, summary),
         "window": _window(summary, limits.get("window_seconds")),
         "limits": dict(limits),
@@ -62,59 +68,6 @@ def canary_verdict(cycle: Cycle | None) -> Json:
     name, verdict = next(iter(cycle.judged.items()))
     value = _policy(verdict, cycle.measured.get(name))
     return {key: value[key] for key in ("status", "reason", "violations")}
-
-
-def what_next(state: ServiceRollout, wanted: Service | None, verdict: Verdict | None, chaos: str = "") -> str:
-    """What happens if all goes on as it is, in a sentence for people."""
-    if state.paused is not None and state.phase in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED):
-        return "nothing before `resume`; a bad sign still rolls back"
-    is_held = wanted is not None and wanted.mode == "canary"
-    if state.phase is Phase.ANALYZING:
-        return _next_step(state, is_held, verdict, chaos)
-    if state.phase is Phase.SUSPENDED:
-        if state.is_suspended_by_verdict:
-            return "stays at 0 % until `resume` or `rollback`"
-        return "goes on at step 1 when answers are back"
-    return _NEXT.get(state.phase, "")
-
-
-def _next_step(state: ServiceRollout, is_held: bool, verdict: Verdict | None, chaos: str) -> str:
-    if chaos in ("slow", "error"):
-        stays = "stays here" if is_held else "no step up, and back once it is proven bad"
-        return f"{stays}; `swiftdeploy chaos recover` ends the chaos"
-    if verdict is not None and verdict.known and verdict.violations:
-        return "stays here until the limits are kept; rolls back once it is proven bad"
-    is_last = state.step + 1 >= len(state.course.steps)
-    if is_last and is_held:
-        return "stays here until `promote`"
-    is_ready = verdict is not None and verdict.known and verdict.allow
-    if not is_ready:
-        when = "once policy allows it"
-    else:
-        left_s = state.course.steps[state.step].duration_s - state.step_s if state.course.steps else 0.0
-        when = f"in {left_s:.0f} s, if policy still agrees" if left_s >= 1 else "now"
-    if is_last:
-        return f"becomes stable {when}" if is_ready else f"promotes itself {when}"
-    return f"{state.course.steps[state.step + 1].weight_pct} % of the requests {when}"
-
-
-_NEXT = {
-    Phase.STARTING: "gets its first requests once it is healthy",
-    Phase.PROMOTING: "the old containers stop, and are kept",
-    Phase.PARKING: "new stable containers start",
-    Phase.TURNING: "the old containers stop",
-    Phase.RENEWING: "takes over once the new stable containers are healthy",
-    Phase.SWITCHING: "the canary's containers are removed",
-    Phase.SETTLING: "the new revision is watched; the old one is kept until then",
-    Phase.WATCHING: (
-        "the old containers are removed; until then they take over again if it turns bad, or at once on `rollback`"
-    ),
-    Phase.HALTED: "`retry`, `rollback` or a newer manifest",
-    Phase.RETURNING: "takes the traffic back once the old containers are healthy",
-    Phase.RESTORING: "what went bad is removed",
-    Phase.ROLLING_BACK: "at rest once what was tried is removed",
-    Phase.UPDATING: "at rest once every replica is replaced",
-}
 
 
 def _weight(cycle: Cycle, state: ServiceRollout) -> int:

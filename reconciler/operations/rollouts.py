@@ -27,6 +27,8 @@ MEASURING_PATIENCE_S = 12.0
 
 ROLLBACK_PATIENCE_S = 180.0
 
+TORN_DOWN = "the stack is torn down; `deploy` brings it back"
+
 Send = Callable[[str, int, str, str, bytes], tuple[int, Mapping[str, str], bytes] | None]
 """Address, port, method, path and body to status, headers and body; None where nobody answers."""
 
@@ -54,11 +56,19 @@ class Rollouts:
 
     def promote(self, request: Request) -> Events:
         """Another mode by way of the manifest: policy first, then its one scalar, then action, then confirmation."""
-        service = self._service(request)
-        if request.args.get("mode") == Mode.CANARY.value:
-            yield from self._keep_a_canary(request, service)
-        else:
-            yield from self._make_stable(request, service)
+        service, mode = self._service(request), request.args.get("mode")
+        self._not_torn_down()
+        match mode:
+            case "canary":
+                yield from self._keep_a_canary(request, service)
+            case "stable" | None:
+                yield from self._make_stable(request, service)
+            case _:
+                raise Refused(f"a mode is `canary` or `stable`, not {str(mode)[:40]!r}")
+
+    def _not_torn_down(self) -> None:
+        if self._open_loop(True).memory.rollout.torn_down:
+            raise Refused(TORN_DOWN)
 
     def _keep_a_canary(self, request: Request, service: Service) -> Events:
         loop = self._open_loop(True)
@@ -88,7 +98,7 @@ class Rollouts:
             return
         verdict = yield from self._gate(request, loop, service)
         reason = request.args.get("reason")
-        is_forced = request.args.get("force") is True and isinstance(reason, str) and bool(reason.strip())
+        is_forced = request.args.get("force") is True and isinstance(reason, str) and is_said(reason)
         if not verdict.allow and not is_forced:
             word = "denied" if verdict.known else "unknown"
             self._note(loop, request, "promote", service.name, outcome=f"{word}: {verdict.reason}")
@@ -159,7 +169,7 @@ class Rollouts:
         service = self._service(request)
         loop = self._open_loop(True)
         word = Rollback(service.name, request.actor, _text(request, "reason"))
-        self._fitting(loop, word)
+        yield from self._fitting(request, loop, word)
         yield from self._written(service, Mode.STABLE)
         began, said = loop.ports.clock.monotonic(), set[str]()
         for cycle in loop.follow(Trigger("operator", "rollback", request.actor, word.reason), word):
@@ -195,14 +205,14 @@ class Rollouts:
     def retry(self, request: Request) -> Events:
         """Lift the quarantine, or try a halted promotion again."""
         reason = _text(request, "reason")
-        if not reason.strip():
+        if not is_said(reason):
             raise Refused("retry needs a --reason: it lets a revision run again that was rolled back")
         word = Retry(self._service(request).name, request.actor, reason)
         yield from self._say(request, word, "is tried again")
 
     def _say(self, request: Request, word: OfService, done: str) -> Events:
         loop = self._open_loop(True)
-        self._fitting(loop, word)
+        yield from self._fitting(request, loop, word)
         for cycle in loop.follow(Trigger("operator", request.verb, request.actor, word.reason), word):
             if cycle is None:
                 yield TICK
@@ -214,8 +224,13 @@ class Rollouts:
                 yield end(Exit.OK, f"{word.service} {done}: {state.phase.words}, {state.weight_pct} %")
             return
 
-    def _fitting(self, loop: Loop, word: OfService) -> None:
-        """Raises Refused where the word makes no sense now."""
+    def _fitting(self, request: Request, loop: Loop, word: OfService) -> Events:
+        """Raises Refused where the word makes no sense, once the cycle that may be under way is over too."""
+        if objection(loop.memory.rollout.of(word.service), word):
+            for cycle in loop.follow(Trigger("operator", request.verb, request.actor, word.reason), LookAgain()):
+                if cycle is not None:
+                    break
+                yield TICK
         why = objection(loop.memory.rollout.of(word.service), word)
         if why:
             raise Refused(why)
@@ -225,6 +240,7 @@ class Rollouts:
     def chaos(self, request: Request) -> Events:
         """Let a canary fail on purpose; never stable."""
         service, loop = self._service(request), self._open_loop(True)
+        self._not_torn_down()
         state = loop.memory.rollout.of(service.name)
         if state.candidate is None or state.candidate.release.mode is not Mode.CANARY or service.port is None:
             raise Refused(
@@ -291,6 +307,11 @@ def _asked(loop: Loop, cycle: Cycle, name: str) -> tuple[Verdict, bool]:
     limits = limits_of(cycle.desired.limits.get("canary", {}))
     asked = question(found[0], summary, limits, purpose="promote")
     return loop.ports.policy.evaluate("canary", question_canary(asked), revision), bool(summary.window.requests)
+
+
+def is_said(reason: str) -> bool:
+    """There is something to read in it."""
+    return any(character.isprintable() and not character.isspace() for character in reason)
 
 
 def _text(request: Request, name: str) -> str:

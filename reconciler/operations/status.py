@@ -10,6 +10,7 @@ from reconciler.core.record import Cycle, Verdict
 from reconciler.core.rollout import Phase, Release, ServiceRollout
 from reconciler.formats.cycle_record import has_canary
 from reconciler.operations.rollout_view import canary_verdict, rollout_value, traffic_value
+from reconciler.operations.what_next import UNWATCHED
 
 
 def status_value(cycle: Cycle | None, manifest_path: str, daemon: Json) -> dict[str, Json]:
@@ -25,9 +26,9 @@ def status_value(cycle: Cycle | None, manifest_path: str, daemon: Json) -> dict[
             "valid": not problems,
             "problems": problems,
         },
-        "url": f"http://localhost:{desired.nginx.port}" if desired else "",
+        "url": f"http://localhost:{_port(cycle, _proxy_container(observed))}" if desired else "",
         "state": state_word(cycle),
-        "services": _services(cycle) if cycle and observed else [],
+        "services": _services(cycle, is_watched=bool(daemon)) if cycle and observed else [],
         "nginx": _proxy(cycle, observed),
         "opa": _policy_engine(observed),
         "policy": _policy(cycle),
@@ -70,14 +71,22 @@ def failures(cycle: Cycle) -> list[str]:
     ]
 
 
-def _services(cycle: Cycle) -> list[Json]:
+def _services(cycle: Cycle, *, is_watched: bool) -> list[Json]:
     assert cycle.desired is not None, "asked for only with both"
     assert cycle.observed is not None, "asked for only with both"
     names = dict.fromkeys((*(s.name for s in cycle.desired.services), *cycle.rollout.services))
-    return [_service(cycle, cycle.rollout.of(name), cycle.observed) for name in names]
+    shown = [_service(cycle, cycle.rollout.of(name), cycle.observed) for name in names]
+    return [service if is_watched else _unwatched(service) for service in shown]
 
 
-def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> Json:
+def _unwatched(service: dict[str, Json]) -> Json:
+    rollout = service["rollout"]
+    if not isinstance(rollout, dict):
+        return service
+    return {**service, "rollout": {**rollout, "next": UNWATCHED, "blocked": True}}
+
+
+def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> dict[str, Json]:
     wanted = cycle.desired.service(state.service) if cycle.desired else None
     serving = state.candidate if state.carries_all and state.candidate else state.stable
     stable = of_group(observed, state.service, serving or state.candidate)
@@ -132,11 +141,22 @@ def _container(container: ObservedContainer, state: ServiceRollout, observed: Ob
     }
 
 
+def _proxy_container(observed: ObservedState | None) -> ObservedContainer | None:
+    return next(iter(observed.of(PROXY)), None) if observed else None
+
+
+def _port(cycle: Cycle | None, proxy: ObservedContainer | None) -> int | None:
+    """Where nginx answers; the manifest's port where it does not run yet."""
+    if proxy is not None and proxy.ports:
+        return proxy.ports[0]
+    return cycle.desired.nginx.port if cycle and cycle.desired else None
+
+
 def _proxy(cycle: Cycle | None, observed: ObservedState | None) -> Json:
-    container = next(iter(observed.of(PROXY)), None) if observed else None
+    container = _proxy_container(observed)
     return {
         "status": container.status.value if container else "absent",
-        "port": cycle.desired.nginx.port if cycle and cycle.desired else None,
+        "port": _port(cycle, container),
         "live_hash": observed.proxy.live_hash if observed else None,
     }
 

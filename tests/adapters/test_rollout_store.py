@@ -211,7 +211,7 @@ def test_what_did_not_change_is_not_written_again(folder: StateDir, monkeypatch:
     store = RolloutFiles(folder)
     store.save(rollout())
     store.keep(kept(service()))
-    monkeypatch.setattr(StateDir, "save_json", lambda *_: pytest.fail("written again"))
+    monkeypatch.setattr(StateDir, "write_bytes", lambda *_: pytest.fail("written again"))
     store.save(rollout())
     store.keep(kept(service()))
 
@@ -222,7 +222,7 @@ def test_what_is_on_disk_is_not_written_again_after_a_restart(
     RolloutFiles(folder).save(rollout())
     store = RolloutFiles(folder)
     store.load()
-    monkeypatch.setattr(StateDir, "save_json", lambda *_: pytest.fail("written again"))
+    monkeypatch.setattr(StateDir, "write_bytes", lambda *_: pytest.fail("written again"))
     store.save(rollout())
 
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.adapters import history_file
+from reconciler.adapters import history_disk
 from reconciler.adapters.history_file import MAX_WAITING, START, HistoryFile, HistoryReader, Position
 from reconciler.adapters.state_dir import MAX_CORRUPT_KEPT, LockHeld, StateDir
 from reconciler.core.errors import StateError
@@ -41,20 +41,39 @@ def state(tmp_path: Path) -> Iterator[StateDir]:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 64 kB that fills up."""
-    path = tmp_path / "disk"
+    with mounted(tmp_path / "disk", "64k") as path:
+        yield path
+
+
+@pytest.fixture
+def larger_disk(tmp_path: Path) -> Iterator[Path]:
+    """One of 256 kB, with room for a reserve."""
+    with mounted(tmp_path / "disk", "256k") as path:
+        yield path
+
+
+@contextlib.contextmanager
+def mounted(path: Path, size: str) -> Iterator[Path]:
     path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
     if not ROOT or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs root and mount")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+def fill_up(disk: Path) -> None:
+    """Until not a page is left."""
+    with (disk / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(b"x" * 4096) == 4096:
+            pass
+
+
 @pytest.fixture
 def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that open thousands of logs: the order of things is what they look at."""
-    monkeypatch.setattr(history_file, "sync_file", lambda fd: None)
-    monkeypatch.setattr(history_file, "sync_directory", lambda path: None)
+    monkeypatch.setattr(history_disk, "sync_file", lambda fd: None)
+    monkeypatch.setattr(history_disk, "sync_directory", lambda path: None)
 
 
 def temporary_names(path: Path) -> list[str]:
@@ -143,6 +162,7 @@ def test_a_link_leads_nowhere(state: StateDir, tmp_path: Path) -> None:
     assert state.read_bytes("link") == b"ours now"
 
 
+@pytest.mark.fault("C8")
 def test_a_pipe_a_device_and_a_directory_are_refused_at_once(state: StateDir) -> None:
     os.mkfifo(state.path / "pipe")
     for name in ("pipe", "rendered"):
@@ -153,6 +173,7 @@ def test_a_pipe_a_device_and_a_directory_are_refused_at_once(state: StateDir) ->
     assert temporary_names(state.path) == []
 
 
+@pytest.mark.fault("C8")
 def test_a_file_that_everybody_can_write_is_refused(state: StateDir) -> None:
     state.write_bytes("rollout.json", b"{}")
     (state.path / "rollout.json").chmod(0o666)
@@ -176,6 +197,24 @@ def test_a_full_disk_leaves_the_old_file(tiny_disk: Path) -> None:
         assert temporary_names(state.path) == []
 
 
+@pytest.mark.fault("C1")
+def test_a_decision_finds_room_on_a_full_disk(larger_disk: Path) -> None:
+    with StateDir(larger_disk / "state") as state:
+        state.save_decision("rollout.json", {"weight": 20})
+        fill_up(larger_disk)
+        with pytest.raises(StateError, match="No space left"):
+            state.save_json("evidence.json", {"x": "y" * 8000})
+        state.save_decision("rollout.json", {"weight": 0, "why": "x" * 8000})
+        assert state.load_json("rollout.json").value == {"weight": 0, "why": "x" * 8000}
+        fill_up(larger_disk)
+        with pytest.raises(StateError, match="No space left"):
+            state.save_decision("rollout.json", {"weight": 1, "why": "y" * 8000})
+        (larger_disk / "filler").unlink()
+        state.save_decision("rollout.json", {"weight": 2})
+        assert (state.path / "reserve").stat().st_blocks * 512 >= 64 * 1024, "laid up again"
+
+
+@pytest.mark.fault("C4")
 @pytest.mark.parametrize("name", ["rename", "fsync", "fchmod"])
 def test_a_failed_step_leaves_the_old_file(state: StateDir, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     state.write_bytes("rollout.json", b"old")
@@ -194,6 +233,7 @@ def failing(number: int) -> Callable[..., None]:
     return fail
 
 
+@pytest.mark.fault("C5")
 def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(state: StateDir) -> None:
     script = f"""
 from pathlib import Path
@@ -248,6 +288,7 @@ def test_a_missing_file_is_missing_and_not_corrupt(state: StateDir) -> None:
     assert (loaded.value, loaded.is_corrupt) == (None, False)
 
 
+@pytest.mark.fault("C6")
 def test_json_that_was_cut_off_anywhere_is_set_aside(state: StateDir) -> None:
     state.save_json("rollout.json", {"phase": "watching", "step": 3, "weight": 50.0})
     whole = state.read_bytes("rollout.json")
@@ -273,6 +314,7 @@ def test_json_with_any_bit_flipped_is_seen(state: StateDir) -> None:
         assert state.load_json("rollout.json").is_corrupt
 
 
+@pytest.mark.fault("C6")
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"{}", b"[" * 100_000, b"\xff\xfe", b"null", b"x" * 17_000_000])
 def test_garbage_is_set_aside_and_never_raises(state: StateDir, content: bytes) -> None:
     (state.path / "rollout.json").write_bytes(content)
@@ -280,6 +322,7 @@ def test_garbage_is_set_aside_and_never_raises(state: StateDir, content: bytes) 
     assert (loaded.value, loaded.kept_as) == (None, "rollout.json.corrupt-1")
 
 
+@pytest.mark.fault("C6")
 def test_a_newer_version_s_file_is_left_alone(state: StateDir) -> None:
     body = b"{}"
     newer = b'{"format":2,"sha256":"%b","state":%b}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
@@ -441,6 +484,7 @@ def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
 # --- crashes
 
 
+@pytest.mark.fault("C5", "C7")
 @pytest.mark.usefixtures("no_sync")
 def test_a_crash_at_any_byte_loses_what_was_torn_and_nothing_else(tmp_path: Path) -> None:
     filled(tmp_path / "s", 6).close()
@@ -470,6 +514,7 @@ def again(directory: Path, content: bytes) -> None:
     (directory / "history.jsonl").write_bytes(content)
 
 
+@pytest.mark.fault("C7")
 @pytest.mark.parametrize("zeros", [1, 4095, 4096, 65_535, 65_536])
 def test_zeros_at_the_end_are_torn(tmp_path: Path, zeros: int) -> None:
     filled(tmp_path / "s", 3).close()
@@ -481,6 +526,7 @@ def test_zeros_at_the_end_are_torn(tmp_path: Path, zeros: int) -> None:
     assert independent_length(tmp_path / "s") == 5
 
 
+@pytest.mark.fault("C7")
 @pytest.mark.parametrize("zeros", [65_537, 65_538, 100_000, 131_072, 131_073, 1_000_000])
 def test_more_rubbish_than_a_crash_leaves_is_kept_and_said(tmp_path: Path, zeros: int) -> None:
     filled(tmp_path / "s", 3).close()
@@ -493,6 +539,7 @@ def test_more_rubbish_than_a_crash_leaves_is_kept_and_said(tmp_path: Path, zeros
     assert log.append(cycle(3), NOW).seq == 6
 
 
+@pytest.mark.fault("C7")
 def test_a_log_torn_in_its_first_record_begins_anew(tmp_path: Path) -> None:
     again(tmp_path / "s", b'{"hash":"abc')
     log = history(tmp_path / "s")
@@ -515,6 +562,7 @@ while True:
 """
 
 
+@pytest.mark.fault("C5")
 def test_a_kill_at_any_moment_loses_no_record_that_was_promised(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     start = 0
@@ -563,6 +611,7 @@ class DyingOs:
         return call
 
 
+@pytest.mark.fault("C5")
 @pytest.mark.usefixtures("no_sync")
 @pytest.mark.parametrize("limit", [10_000_000, 1_000], ids=["one segment", "rotating"])
 def test_a_crash_before_any_step_of_writing_and_rotating_is_recovered(
@@ -573,7 +622,7 @@ def test_a_crash_before_any_step_of_writing_and_rotating_is_recovered(
         promised = []
         with monkeypatch.context() as patch:
             dying = DyingOs(calls)
-            patch.setattr(history_file, "os", dying)
+            patch.setattr(history_disk, "os", dying)
             try:
                 log = history(tmp_path / "s", max_segment_bytes=limit)
                 for number in range(12):
@@ -599,7 +648,7 @@ def test_an_interrupt_between_write_and_sync_is_nobody_s_tampering(
 ) -> None:
     log = filled(tmp_path / "s", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(history_file, "sync_file", lambda fd: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(history_disk, "sync_file", lambda fd: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             log.append(cycle(2), NOW)
     log.append(cycle(3), NOW)
@@ -618,6 +667,7 @@ def test_a_segment_that_was_begun_and_not_used_is_gone_after_the_start(tmp_path:
 # --- somebody changed it while nobody looked
 
 
+@pytest.mark.fault("C7")
 @pytest.mark.parametrize(
     "change",
     [
@@ -652,6 +702,7 @@ def test_a_changed_log_is_kept_and_goes_on_in_a_new_segment(
     assert log.verify().breaks == breaks
 
 
+@pytest.mark.fault("C7")
 def test_a_log_that_was_shortened_is_seen_by_whoever_kept_a_link(tmp_path: Path) -> None:
     log = filled(tmp_path / "s")
     kept = log.link
@@ -663,6 +714,7 @@ def test_a_log_that_was_shortened_is_seen_by_whoever_kept_a_link(tmp_path: Path)
     assert "record 6 had been written" in str(log.damage()[0]["reason"])
 
 
+@pytest.mark.fault("C7")
 def test_a_removed_log_is_seen_where_segments_or_a_link_remain(tmp_path: Path) -> None:
     log = filled(tmp_path / "s", 12, max_segment_bytes=1_000)
     kept = log.link
@@ -686,6 +738,7 @@ def test_a_log_of_nothing_but_rubbish_is_kept_and_a_new_one_begins(tmp_path: Pat
     assert (tmp_path / "s/history-000001.jsonl").read_bytes() == b"rubbish\n" * 100
 
 
+@pytest.mark.fault("C8")
 def test_a_link_a_pipe_and_everybody_s_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.symlink_to("/etc/passwd")
@@ -722,6 +775,7 @@ def replace_with(path: Path, content: bytes) -> None:
     path.with_name("edited").rename(path)
 
 
+@pytest.mark.fault("C13")
 def test_a_removed_file_comes_back_whole(tmp_path: Path) -> None:
     log = filled(tmp_path / "s", 3)
     (tmp_path / "s/history.jsonl").unlink()
@@ -731,6 +785,7 @@ def test_a_removed_file_comes_back_whole(tmp_path: Path) -> None:
     assert independent_length(tmp_path / "s") == 6
 
 
+@pytest.mark.fault("C13")
 def test_a_file_edited_by_replacing_it_is_undone_and_the_edit_is_kept(tmp_path: Path) -> None:
     log = filled(tmp_path / "s", 3)
     path = tmp_path / "s/history.jsonl"
@@ -742,6 +797,7 @@ def test_a_file_edited_by_replacing_it_is_undone_and_the_edit_is_kept(tmp_path: 
     assert independent_length(tmp_path / "s") == 6
 
 
+@pytest.mark.fault("C8", "C13")
 @pytest.mark.parametrize("stranger", ["symlink", "pipe", "directory"])
 def test_whatever_was_put_in_its_place_is_moved_away(tmp_path: Path, stranger: str) -> None:
     log = filled(tmp_path / "s", 3)
@@ -755,6 +811,7 @@ def test_whatever_was_put_in_its_place_is_moved_away(tmp_path: Path, stranger: s
     assert independent_length(tmp_path / "s") == 6
 
 
+@pytest.mark.fault("C13")
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -793,6 +850,7 @@ def test_touching_the_file_is_no_tampering(tmp_path: Path) -> None:
 # --- full and failing disks
 
 
+@pytest.mark.fault("C1")
 def test_a_full_disk_tears_nothing_and_is_caught_up_with_later(tiny_disk: Path) -> None:
     log = filled(tiny_disk / "s", 0)
     ballast = tiny_disk / "ballast"
@@ -845,6 +903,7 @@ def fill(path: Path) -> None:
     os.close(fd)
 
 
+@pytest.mark.fault("C1")
 def test_a_log_opened_on_a_full_disk_begins_when_there_is_room(tiny_disk: Path) -> None:
     (tiny_disk / "s").mkdir()
     fill(tiny_disk / "ballast")
@@ -871,15 +930,16 @@ def test_a_torn_tail_is_recovered_although_the_disk_was_full_when_it_was_found(
     with (tmp_path / "s/history.jsonl").open("ab") as file:
         file.write(b"torn")
     log = history(tmp_path / "s")
-    real, full = history_file._write_whole, failing(errno.ENOSPC)
+    real, full = history_disk.write_whole, failing(errno.ENOSPC)
     with monkeypatch.context() as patch:
-        patch.setattr(history_file, "_write_whole", lambda fd, line: real(fd, line) if line == b"torn" else full())
+        patch.setattr(history_disk, "write_whole", lambda fd, line: real(fd, line) if line == b"torn" else full())
         with pytest.raises(StateError):
             log.open(NOW)
     log.append(cycle(2), NOW)
     assert kinds(tmp_path / "s") == ["genesis", "cycle", "cycle", "history_recovered", "cycle"]
 
 
+@pytest.mark.fault("C1")
 def test_a_short_write_is_undone(tmp_path: Path) -> None:
     """A real one: the process may not make files longer than 2000 bytes."""
     script = f"""
@@ -920,12 +980,13 @@ def failing_syncs(times: int) -> Callable[[int], None]:
     return sync
 
 
+@pytest.mark.fault("C3")
 def test_a_failed_sync_ends_the_segment_and_the_record_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = filled(tmp_path / "s", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(history_file, "sync_file", failing_syncs(1))
+        patch.setattr(history_disk, "sync_file", failing_syncs(1))
         log.append(cycle(2), NOW)
     log.append(cycle(3), NOW)
     assert numbers(tmp_path / "s") == [0, 1, 2, 3]
@@ -935,11 +996,12 @@ def test_a_failed_sync_ends_the_segment_and_the_record_is_written_once(
     assert log.damage() == []
 
 
+@pytest.mark.fault("C3")
 def test_a_file_whose_sync_failed_is_never_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = filled(tmp_path / "s", 2)
     inode = (tmp_path / "s/history.jsonl").stat().st_ino
     with monkeypatch.context() as patch:
-        patch.setattr(history_file, "sync_file", failing_syncs(3))
+        patch.setattr(history_disk, "sync_file", failing_syncs(3))
         with pytest.raises(StateError, match="disk may be failing"):
             log.append(cycle(2), NOW)
     log.append(cycle(3), NOW)
@@ -948,6 +1010,7 @@ def test_a_file_whose_sync_failed_is_never_written_again(tmp_path: Path, monkeyp
     assert independent_length(tmp_path / "s") == 7
 
 
+@pytest.mark.fault("C3")
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_a_sync_that_the_kernel_fails_ends_the_segment(tmp_path: Path) -> None:
     script = f"""
@@ -967,6 +1030,7 @@ for number in range(6):
     assert independent_length(tmp_path) == 8
 
 
+@pytest.mark.fault("C2")
 def test_a_read_only_directory_is_said_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = filled(tmp_path / "s", 1)
     with monkeypatch.context() as patch:
@@ -993,6 +1057,7 @@ def test_the_chain_goes_on_through_rotation(tmp_path: Path) -> None:
     assert independent_length(tmp_path / "s") == 61 + len(finished)
 
 
+@pytest.mark.fault("C7")
 def test_a_missing_segment_is_a_break(tmp_path: Path) -> None:
     log = filled(tmp_path / "s", 30, max_segment_bytes=2_000)
     log.finished()[1].unlink()

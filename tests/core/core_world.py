@@ -85,7 +85,7 @@ class CoreWorld:
 
     def wants(self, *services: Service) -> None:
         self.desired = desired(*services)
-        self.stored |= {kept(one).revision: kept(one) for one in services}
+        self.stored |= {kept(one).revision: kept(one) for one in services if one.image in IMAGES}
         self.targets = targets(self.desired, tuple(self.stored.values()))
 
     def hear(self, word: Word) -> None:

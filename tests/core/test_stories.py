@@ -771,3 +771,41 @@ def test_a_service_that_vanishes_goes_though_another_one_keeps_a_canary() -> Non
     other = dataclasses.replace(service(image="demo:2", mode=Mode.CANARY, rollout=CAREFUL), name="web")
     world.wants(other)
     world.until(lambda _: "demo:1 stable" not in world.running())
+
+
+# ---------------------------------------------------------------- what was found by accident
+
+
+def test_a_kept_canary_stays_one_while_the_image_of_the_next_manifest_is_not_here() -> None:
+    world = deployed()
+    world.wants(HELD1)
+    world.reaches(Phase.ANALYZING)
+    world.until(lambda state: state.step + 1 == len(state.course.steps))
+    world.wants(service(image="demo:9", rollout=CAREFUL))
+    for _ in range(60):
+        world.cycle()
+    assert world.app.phase is Phase.ANALYZING
+    assert "waiting for images: demo:9" in world.decisions[-1].reason
+
+
+def test_a_roll_back_stays_with_what_answers_when_the_old_revision_falls_ill_at_the_last_moment() -> None:
+    world = promoted()
+    world.verdict = ROLLBACK
+    world.reaches(Phase.RESTORING)
+    world.sick = {"demo:1"}
+    for _ in range(20):
+        world.cycle()
+    assert (world.app.phase, world.serves(world.live)) == (Phase.RESTORING, True)
+    world.sick = set()
+    world.reaches(Phase.STABLE)
+    assert world.app.stable is not None
+    assert world.app.stable.revision == REV1
+
+
+def test_a_deployment_after_a_teardown_that_never_came_to_it_takes_what_still_serves() -> None:
+    world = deployed()
+    world.hear(Teardown())
+    world.hear(Deploy())
+    world.cycle()
+    assert world.app.phase is Phase.STABLE
+    assert not world.plans[-1].steps, "nginx goes on with what it has"

@@ -51,9 +51,10 @@ class HandClock:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.set_by_s = 0.0
 
     def now(self) -> float:
-        return 946684800.0 + self.seconds
+        return 946684800.0 + self.seconds + self.set_by_s
 
     def monotonic(self) -> float:
         return self.seconds

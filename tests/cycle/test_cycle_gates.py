@@ -163,6 +163,28 @@ def test_a_history_that_cannot_be_written_never_stops_healing(deployed: World) -
     assert heals(deployed)
 
 
+@pytest.mark.fault("C1", "C2")
+def test_nothing_new_begins_while_its_intent_cannot_be_written(deployed: World) -> None:
+    deployed.history_is_full = True
+    deployed.wants(V2)
+    last = settle(deployed)
+    assert "no space left" in last.errors[0]
+    assert deployed.images() == ["demo:1"]
+    deployed.history_is_full = False
+    deployed.until(lambda _: "demo:2" in deployed.images())
+
+
+@pytest.mark.fault("H2")
+def test_a_bug_in_measuring_costs_verdicts_and_no_healing(deployed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_more: object) -> None:
+        raise ValueError("math domain error")
+
+    monkeypatch.setattr("reconciler.cycle.look_at", broken)
+    last = deployed.cycle()
+    assert last.errors == ("bug in measuring: ValueError: math domain error",)
+    assert heals(deployed)
+
+
 def test_a_state_that_cannot_be_saved_lets_nothing_new_begin_and_healing_go_on(deployed: World) -> None:
     deployed.store.is_full = True
     deployed.wants(V2)

@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.core.desired import Mode
 from reconciler.core.plan import Outcome
+from reconciler.core.planner import PROXY_CONFIG
 from reconciler.core.rollout import Move, Phase
 from reconciler.core.words import Deploy, Retry, Teardown
 from tests.builders import service
@@ -247,8 +248,10 @@ def test_another_nginx_port_is_only_announced_until_an_operator_allows_the_inter
     for _ in range(10):
         deployed.cycle()
     assert deployed.boxes("nginx") == [before]
+    assert "listen 8080" in deployed.files.texts[PROXY_CONFIG], "nobody would answer at the port that is published"
     deployed.broken.append("the interruption that was allowed")
     deployed.cycle(Deploy(allow_interruption=True))
     deployed.until(lambda cycle: cycle.is_converged and not cycle.plan.notes)
     (after,) = deployed.boxes("nginx")
     assert [port.host_port for port in after.request.spec.ports] == [9090]
+    assert "listen 9090" in deployed.files.texts[PROXY_CONFIG]

@@ -579,3 +579,33 @@ def test_a_canary_that_dies_is_rolled_back_at_once(world: World, crash: dict[str
     assert world.nginx.weights["app"] == 0, "in the same cycle"
     world.broken.clear()
     rests_at(world, "demo:1")
+
+
+# ---------------------------------------------------------------- somebody sets the clock
+
+YEARS = 10 * 365 * 86400.0
+
+
+@pytest.mark.fault("D1")
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0, YEARS])
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.ANALYZING, Phase.RENEWING, Phase.WATCHING])
+def test_a_clock_that_is_set_ends_no_wait_early_and_none_late(world: World, phase: Phase, jump_s: float) -> None:
+    world.wants(wish("demo:2"))
+    upto(world, phase)
+    world.clock.set_by_s += jump_s
+    upto(world, Phase.WATCHING)
+    began = world.clock.seconds
+    rests_at(world, "demo:2")
+    assert phases(world) == WALK
+    assert ROLLOUT.watch_s - 1.0 <= world.clock.seconds - began <= ROLLOUT.watch_s + 6.0
+
+
+@pytest.mark.fault("D1")
+def test_a_pause_for_a_time_ends_in_time_although_the_clock_is_set(world: World) -> None:
+    world.wants(wish("demo:2"))
+    upto(world, Phase.ANALYZING)
+    world.cycle(Pause("app", "ann", "lunch", world.clock.now() + 60.0))
+    said = world.clock.seconds
+    world.clock.set_by_s -= 3600.0
+    world.until(lambda _: world.app.paused is None, 2000)
+    assert 60.0 <= world.clock.seconds - said <= 65.0

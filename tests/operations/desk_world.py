@@ -43,7 +43,7 @@ class Desk:
         self.loop = QuickLoop(self.world.ports, self.world.setting, self.world.memory, lambda _cycle: None)
         self.answer: tuple[int, dict[str, str], bytes] | None = (200, {"x-mode": "canary"}, b'{"mode": "canary"}')
         self.sent: list[tuple[str, int, str, str, bytes]] = []
-        place = Place(self.path, folder / "state")
+        place = Place(self.path, folder / "state", "2026-01-01T00:00:00+00:00")
         self.operations = Operations(place, source, lambda _acts: self.loop, self._replace, self._send)
 
     def write(self, text: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.errors import ManifestError, Refused
+from reconciler.core.observed import Status
 from reconciler.core.rollout import Phase
 from reconciler.loop import Loop
 from reconciler.operations import Exit
@@ -28,6 +29,22 @@ def test_deploying_what_runs_already_says_the_same_and_touches_nothing(deployed:
     code, events = deployed.ask("deploy")
     assert (code, steps(events)) == (Exit.OK, [text for _, text in STEPS])
     assert set(deployed.world.engine.boxes) == before
+
+
+def test_looking_again_does_not_wait_for_the_rollout_that_goes_on(deployed: Desk) -> None:
+    deployed.wants("demo:2")
+    deployed.reaches(Phase.ANALYZING)
+    code, events = deployed.ask("reconcile")
+    assert (code, deployed.app.phase) == (Exit.OK, Phase.ANALYZING)
+    assert events[-1]["text"] == "app is analyzing; `status` follows it, `why` explains it"
+
+
+def test_looking_again_waits_for_what_it_repairs(deployed: Desk) -> None:
+    boxes = deployed.world.engine.boxes
+    (mine,) = [key for key, box in boxes.items() if "-app-" in box.name]
+    del boxes[mine]
+    assert deployed.ask("reconcile")[0] is Exit.OK
+    assert [box.status for box in boxes.values() if "-app-" in box.name] == [Status.RUNNING]
 
 
 def test_a_bad_manifest_ends_a_deployment_with_its_reason(deployed: Desk) -> None:

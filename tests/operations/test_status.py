@@ -14,8 +14,9 @@ from reconciler.core.observed import Health, ObservedProxy, PolicyHealth, Status
 from reconciler.core.plan import Plan, PlannedAction, WaitProxy
 from reconciler.core.record import Cycle, Trigger, Verdict, Violation
 from reconciler.core.rollout import Decision, Move, Paused, Phase, Release, Rollout, ServiceRollout
-from reconciler.operations.rollout_view import canary_verdict, traffic_value, what_next
+from reconciler.operations.rollout_view import canary_verdict, traffic_value
 from reconciler.operations.status import state_word, status_value
+from reconciler.operations.what_next import UNWATCHED, Said, what_next
 from tests.builders import (
     POLICY_REVISION,
     STEPS,
@@ -75,8 +76,11 @@ def cycle(of: ServiceRollout, wanted: Service = V2, weight: int = 0, **changes: 
     return dataclasses.replace(made, **changes)
 
 
+DAEMON = {"pid": 7, "version": "1", "since": "2026-01-01T00:00:00+00:00"}
+
+
 def app(of: ServiceRollout, *args: Any, **changes: Any) -> dict[str, Any]:
-    value = json.loads(json.dumps(status_value(cycle(of, *args, **changes), "manifest.yaml", None), allow_nan=False))
+    value = json.loads(json.dumps(status_value(cycle(of, *args, **changes), "manifest.yaml", DAEMON), allow_nan=False))
     return value["services"][0]
 
 
@@ -255,16 +259,36 @@ HELD = dataclasses.replace(V2, mode=Mode.CANARY)
     ],
 )
 def test_what_happens_next_is_said(of: ServiceRollout, wanted: Service, verdict: Verdict | None, words: str) -> None:
-    assert words in what_next(of, wanted, verdict)
+    assert words in what_next(of, wanted, Said(verdict))
 
 
 @pytest.mark.parametrize("chaos", ["slow", "error"])
 def test_under_chaos_what_ends_it_is_said(chaos: str) -> None:
     ends = "`swiftdeploy chaos recover` ends the chaos"
-    assert what_next(ANALYZING, HELD, BROKEN, chaos) == f"stays here; {ends}"
-    assert what_next(ANALYZING, V2, BROKEN, chaos) == f"no step up, and back once it is proven bad; {ends}"
+    assert what_next(ANALYZING, HELD, Said(BROKEN, chaos=chaos)) == f"stays here; {ends}"
+    assert what_next(ANALYZING, V2, Said(BROKEN, chaos=chaos)) == f"no step up, and back once it is proven bad; {ends}"
     seen = dataclasses.replace(summary(), chaos=chaos)
     assert app(ANALYZING, HELD, measured={"app": seen})["rollout"]["next"] == f"stays here; {ends}"
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        (Decision("app", Move.HOLD, is_sick=True), "goes on once all is healthy again"),
+        (Decision("app", Move.HOLD, is_unknown=True), "no requests any more in 242 s"),
+    ],
+)
+def test_what_has_to_be_mended_first_is_next(decision: Decision, words: str) -> None:
+    blind = dataclasses.replace(ANALYZING, unknown_since=ANALYZING.seen - 58.0)
+    shown = app(blind, judged={"app": PASS}, decisions=(decision,))["rollout"]
+    assert words in shown["next"]
+    assert shown["blocked"] is True
+
+
+def test_without_a_daemon_nothing_is_promised() -> None:
+    value = status_value(cycle(ANALYZING, judged={"app": PASS}), "manifest.yaml", None)
+    (service,) = json.loads(json.dumps(value))["services"]
+    assert (service["rollout"]["next"], service["rollout"]["blocked"]) == (UNWATCHED, True)
 
 
 def test_a_watch_says_how_long_it_is_and_what_is_kept_for_it() -> None:
@@ -281,7 +305,7 @@ def test_a_watch_says_how_long_it_is_and_what_is_kept_for_it() -> None:
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in (Phase.ABSENT, Phase.STABLE)])
 def test_every_phase_but_rest_has_something_to_come(phase: Phase) -> None:
-    assert what_next(state(phase, candidate=TRIED), V2, None)
+    assert what_next(state(phase, candidate=TRIED), V2, Said())
     value = app(state(phase, candidate=TRIED))["rollout"]
     assert value["phase"] == phase
     assert value["steps"] == len(STEPS)

@@ -9,12 +9,12 @@ import dataclasses
 
 from reconciler.core.decide import at_rest, canary, promotion, way_back
 from reconciler.core.decide.at_rest import course_of
-from reconciler.core.decide.clocks import LONGEST_TICK_S, advance
+from reconciler.core.decide.clocks import LONGEST_TICK_S, advance, moved_in_time
 from reconciler.core.decide.view import Context, View
 from reconciler.core.rollout import Decision, Move, Phase, Rollout, ServiceRollout
 from reconciler.core.targets import Targets
 
-__all__ = ["LONGEST_TICK_S", "Context", "advance", "course_of", "decide", "wish_changed"]
+__all__ = ["LONGEST_TICK_S", "Context", "advance", "course_of", "decide", "moved_in_time", "wish_changed"]
 
 
 def wish_changed(rollout: Rollout, targets: Targets) -> Rollout:

@@ -10,8 +10,7 @@ from reconciler.core.rollout import IN_PLACE, Course, Decision, Move, Release, S
 def at_rest(view: View) -> Decision:
     state, wanted = view.state, view.wanted
     if wanted is None:
-        missing = ", ".join(view.context.targets.missing)
-        return view.hold(f"waiting for images: {missing}" if missing else "")
+        return view.hold(view.unknown_wish)
     release = _next_release(view, wanted)
     if release is None:
         return view.hold()

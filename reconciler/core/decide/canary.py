@@ -22,7 +22,9 @@ def starting(view: View) -> Decision:
     if state.paused is not None and state.stable is not None:
         return view.hold(paused_words(state))
     if state.stable is not None and not state.course.steps and not _is_promotable(view):
-        return view.hold("there are no steps that it could be kept at; give rollout.steps, or use mode: stable")
+        return view.hold(
+            view.unknown_wish or "there are no steps that it could be kept at; give rollout.steps, or use mode: stable"
+        )
     return view.move(Move.READY, f"{ready} of {view.replicas} replicas ready")
 
 
@@ -117,9 +119,8 @@ def _asked_back(view: View) -> Decision | None:
 
 
 def _is_promotable(view: View) -> bool:
-    """The candidate may replace what is stable: another revision, and not one that the manifest keeps as a canary."""
-    stable, candidate = view.state.stable, view.state.candidate
-    return stable is None or (candidate is not None and candidate.revision != stable.revision and not view.is_held)
+    """The candidate may replace what is stable: another revision, which the manifest asks for, and not as a canary."""
+    return view.state.stable is None or (_is_another(view.state) and view.wanted is not None and not view.is_held)
 
 
 def _is_another(state: ServiceRollout) -> bool:
@@ -160,6 +161,8 @@ def _judged(view: View, verdict: Verdict | None) -> Decision:
         return view.move(Move.ADVANCE, f"{at}: {verdict.reason}")
     if view.is_held:
         return view.hold(f"{at}: held by mode: canary; `promote` makes it stable", is_observing=True)
+    if not _is_promotable(view):
+        return view.hold(f"{at}: {view.unknown_wish or 'the same revision is stable'}", is_observing=True)
     return view.move(Move.PROMOTE, verdict.reason)
 
 

@@ -10,6 +10,25 @@ LONGEST_TICK_S = 30.0
 """A longer silence between two cycles was not observed, so no clock of a rollout runs through it."""
 
 
+def moved_in_time(rollout: Rollout, jump_s: float) -> Rollout:
+    """The rollout as if it had always gone by a clock that was set forward by `jump_s` (back where negative)."""
+    return dataclasses.replace(rollout, services={n: _moved(s, jump_s) for n, s in rollout.services.items()})
+
+
+def _moved(state: ServiceRollout, jump_s: float) -> ServiceRollout:
+    def moved(moment: float | None) -> float | None:
+        return None if moment is None else moment + jump_s
+
+    return dataclasses.replace(
+        state,
+        since=state.since + jump_s,
+        seen=state.seen + jump_s,
+        sick_since=moved(state.sick_since),
+        unknown_since=moved(state.unknown_since),
+        paused=dataclasses.replace(state.paused, until=moved(state.paused.until)) if state.paused else None,
+    )
+
+
 def advance(rollout: Rollout, decisions: tuple[Decision, ...], now: float) -> Rollout:
     """The rollout once all `decisions` are taken, clocks and expired pauses included."""
     services = dict(rollout.services)

@@ -62,6 +62,12 @@ class View:
         return self.wanted is not None and self.wanted.mode is Mode.CANARY
 
     @property
+    def unknown_wish(self) -> str:
+        """Why nobody knows what the manifest asks for; "" where it is known."""
+        missing = ", ".join(self.context.targets.missing)
+        return f"waiting for images: {missing}" if self.wanted is None and missing else ""
+
+    @property
     def verdict(self) -> Verdict | None:
         return self.context.verdicts.get(self.state.service)
 
@@ -96,13 +102,18 @@ class View:
         service = self.service
         deadline_s = service.rollout.health_deadline_s if service else 60.0
         containers = self.group(group)
-        late = any(not c.is_ready and c.uptime_s(self.context.now) > deadline_s for c in containers if c.is_running)
+        late = any(not c.is_ready and self.age_s(c) > deadline_s for c in containers if c.is_running)
         if late:
             return f"not healthy within {deadline_s:g} s: {waiting_for(containers)}"
         is_short = len(containers) < self.replicas and self.state.phase is not Phase.UPDATING
         if is_short and self.context.now - self.state.since > deadline_s:
             return f"not there within {deadline_s:g} s: {self.trouble or 'it could not be created'}"
         return ""
+
+    def age_s(self, container: ObservedContainer) -> float:
+        """How long it has run, at most as long as the phase lasts; that, where it began in what is now the future."""
+        phase_s, uptime_s = self.context.now - self.state.since, container.uptime_s(self.context.now)
+        return min(phase_s, uptime_s) if uptime_s > 0 else phase_s
 
     @property
     def trouble(self) -> str:

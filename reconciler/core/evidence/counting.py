@@ -107,6 +107,8 @@ def trusted(reading: Reading | Unread) -> Reading | Unread:
     numbers = (reading.at, reading.began, reading.uptime_s, *reading.requests.values(), *reading.errors.values())
     if not all(math.isfinite(each) for each in numbers) or min(numbers) < 0:
         return Unread("a count is negative or not a number")
+    if any(count > reading.requests.get(path, 0) for path, count in reading.errors.items()):
+        return Unread("more requests failed than there were")
     counts = [count for _, count in reading.buckets]
     if counts and (min(counts) < 0 or counts != sorted(counts) or not math.isinf(reading.buckets[-1][0])):
         return Unread("the latency buckets are not cumulative, or have no infinite one")
@@ -190,6 +192,8 @@ def difference(before: Tally | None, after: Tally, threshold_s: float) -> Counts
     else:
         requests, errors = _less(after.requests, before.requests), _less(after.errors, before.errors)
         buckets, timed = _less(after.buckets, before.buckets), after.timed - before.timed
+    # A page may be read between the two counts of one failed request.
+    errors = tuple(min(failed, _slot(requests, index)) for index, failed in enumerate(errors))
     least, most, is_timed = slower(after.bounds, buckets, timed, threshold_s)
     return Counts(requests, errors, after.bounds, buckets, timed, least, most, is_timed)
 
