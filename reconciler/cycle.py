@@ -231,7 +231,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
         measured.unread,
     )
     decisions = () if asked.is_proposal else decide(rollout, context)
-    rollout = _saved(ports, rollout, decisions, context, notes)
+    rollout = _saved(ports, rollout, decisions, context, asked.force, notes)
 
     listen = kept_port(observed, allow_interruption=memory.allow_interruption)
     view = rendered.render(asked.force, targets, rollout, setting.layout, listen)
@@ -485,12 +485,19 @@ def _measured(
 # ---------------------------------------------------------------- acting
 
 
-def _saved(ports: Ports, before: Rollout, decisions: tuple[Decision, ...], context: Context, notes: _Notes) -> Rollout:
+def _saved(
+    ports: Ports,
+    before: Rollout,
+    decisions: tuple[Decision, ...],
+    context: Context,
+    desired: DesiredState,
+    notes: _Notes,
+) -> Rollout:
     """The rollout once `decisions` are taken and on disk.
 
     Where it could not be put there, nothing new is begun; what takes requests away from a canary is done all the same.
     """
-    replicas = {k.service.name: k.service.replicas for k in _wanted_kept(context)}
+    replicas = {service.name: service.replicas for service in desired.services}
     after = advance(before, decisions, context.now)
     after = remember(_with_subnet(ports, after, context.observed), context.observed, replicas)
     try:

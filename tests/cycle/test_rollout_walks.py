@@ -609,3 +609,9 @@ def test_a_pause_for_a_time_ends_in_time_although_the_clock_is_set(world: World)
     world.clock.set_by_s -= 3600.0
     world.until(lambda _: world.app.paused is None, 2000)
     assert 60.0 <= world.clock.seconds - said <= 65.0
+
+
+def test_fewer_replicas_go_after_nginx_has_let_them_go_also_while_the_next_image_is_missing() -> None:
+    world = running(wish("demo:2", replicas=2))
+    world.wants(wish("demo:9", replicas=1))
+    world.until(lambda _: len(world.boxes()) == 1, 300)
