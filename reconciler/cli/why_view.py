@@ -67,7 +67,7 @@ def _under_way(service: Any, rollout: Any, now: float, paint: Paint) -> Iterator
     ahead = [f"{paint.bold('Next')}: {text_of(rollout['next'])}"] if rollout.get("next") else []
     if paused := paused_words(rollout, now):
         ahead.append(paint("warned", f"Paused {paused}"))
-    is_on_its_way = not (is_uncounted(rollout) or rollout.get("blocked") or rollout.get("phase") == "watching")
+    is_on_its_way = rollout.get("phase") == "analyzing" and not (is_uncounted(rollout) or rollout.get("blocked"))
     if is_on_its_way and (needs := needs_words(rollout)):
         faster = "" if is_last_step(rollout) else ", and later steps are faster"
         ahead.append(f"Until a promotion is proven: {needs} at this rate{faster}")

@@ -58,6 +58,7 @@ class Rollouts:
         """Another mode by way of the manifest: policy first, then its one scalar, then action, then confirmation."""
         service, mode = self._service(request), request.args.get("mode")
         self._not_torn_down()
+        self._not_given_up(service)
         match mode:
             case "canary":
                 yield from self._keep_a_canary(request, service)
@@ -69,6 +70,16 @@ class Rollouts:
     def _not_torn_down(self) -> None:
         if self._open_loop(True).memory.rollout.torn_down:
             raise Refused(TORN_DOWN)
+
+    def _not_given_up(self, service: Service) -> None:
+        """Raises Refused before anything is written where what the manifest asks for was rolled back before."""
+        loop = self._open_loop(True)
+        wanted = loop.latest.wanted.get(service.name) if loop.latest else None
+        if wanted is not None and wanted.revision in loop.memory.rollout.of(service.name).quarantined:
+            raise Refused(
+                f"revision {wanted.revision[:12]} was rolled back before and is quarantined; "
+                "change the service, or `retry --reason …`"
+            )
 
     def _keep_a_canary(self, request: Request, service: Service) -> Events:
         loop = self._open_loop(True)
@@ -93,8 +104,9 @@ class Rollouts:
             words = {
                 Phase.STABLE: "is stable already; nothing to do",
                 Phase.WATCHING: "was promoted already, and is watched; nothing to do",
-            }.get(state.phase, f"has no canary to promote: it is {state.phase.words}")
-            yield end(Exit.OK, f"{service.name} {words}")
+            }.get(state.phase)
+            none = f"has no canary to promote: it is {state.phase.words}"
+            yield end(Exit.OK if words else Exit.ERROR, f"{service.name} {words or none}")
             return
         verdict = yield from self._gate(request, loop, service)
         reason = request.args.get("reason")
