@@ -18,6 +18,7 @@ import requests
 import urllib3
 
 from reconciler.adapters import docker_decode as decode
+from reconciler.adapters.engine_guard import guarded
 from reconciler.core.errors import EffectUnknown, EngineError
 from reconciler.core.plan import Outcome, Result
 
@@ -48,7 +49,7 @@ def connect_to(base_url: str, version: str, timeout_s: float) -> docker.APIClien
     client = docker.APIClient(base_url=base_url, version=version, timeout=timeout_s)  # type: ignore[arg-type]
     # A proxy from the environment never leads to the engine, and looking for one costs more than a call.
     client.trust_env = False
-    return client
+    return guarded(client)
 
 
 def or_none(ask: Callable[[], Found]) -> Found | None:

@@ -166,11 +166,12 @@ class FileSource:
 
     def _env_file(self, name: str) -> str | None:
         """Text of an env file below the manifest's folder, None where it cannot be read."""
-        path = (self._path.parent / name).resolve()
-        if not path.is_relative_to(self._path.parent.resolve()):
+        folder = self._path.parent.resolve()
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder) or path == folder:
             return None
         try:
-            return self._text(path)
+            return self._text(path, below=folder)
         except (OSError, UnicodeDecodeError):
             return None
 
@@ -207,9 +208,9 @@ class FileSource:
             )
         return tester.SecretFile(text)
 
-    def _text(self, path: Path) -> str:
-        """A whole file beside the manifest; OSError or UnicodeDecodeError otherwise."""
-        data, self._beside[path] = _read(path)
+    def _text(self, path: Path, below: Path | None = None) -> str:
+        """A whole file beside the manifest; OSError or UnicodeDecodeError otherwise. `below` as for `_read`."""
+        data, self._beside[path] = _read(path, below)
         if len(data) > MAX_BYTES:
             raise OSError(0, f"is larger than {MAX_BYTES} bytes")
         return data.decode("utf-8")
@@ -223,9 +224,13 @@ def _identity(status: os.stat_result) -> _Identity:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _read(path: Path) -> tuple[bytes, os.stat_result]:
-    """At most MAX_BYTES + 1 bytes of a regular file that is no link; OSError otherwise."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _read(path: Path, below: Path | None = None) -> tuple[bytes, os.stat_result]:
+    """At most MAX_BYTES + 1 bytes of a regular file that is no link; OSError otherwise.
+
+    With `below` none of the folders from there on may be a link either: one of them could have become one since the
+    path was found to lead nowhere else.
+    """
+    descriptor = _opened(path, below)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -236,6 +241,22 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
         return data, status
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path, below: Path | None) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    if below is None:
+        return os.open(path, flags)
+    *folders, name = path.relative_to(below).parts
+    here = os.open(below, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = inner
+        return os.open(name, flags, dir_fd=here)
+    finally:
+        os.close(here)
 
 
 def _is_yaml(data: bytes, file: str) -> bool:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeAlias
 
 import yaml
 
 from reconciler.core.desired import Json
 from reconciler.core.errors import ManifestError
-from reconciler.formats.findings import Findings, shown_key, shown_text
+from reconciler.formats.findings import MOST, Findings, shown_key, shown_text
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
@@ -112,9 +113,21 @@ def _decoded(data: bytes, findings: Findings) -> str | None:
     if text.startswith("\ufeff"):
         findings.problem((1, 1), "the file starts with a byte order mark. Save it as UTF-8 without one.")
         return None
-    for found in _NOT_ALLOWED.finditer(text):
-        findings.problem(place(text, found.start()), _invisible(found.group()) + " Remove it.")
+    _note_invisible(text, findings)
     return None if findings.problems else text
+
+
+def _note_invisible(text: str, findings: Findings) -> None:
+    """Each character that cannot be seen, in one walk: 256 KiB may hold as many of them."""
+    line, start, seen = 1, 0, 0
+    found_ones = _NOT_ALLOWED.finditer(text)
+    for found in islice(found_ones, MOST - 1):
+        for end in _BREAK.finditer(text, seen, found.start()):
+            line, start = line + 1, end.end()
+        seen = found.start()
+        findings.problem((line, seen - start + 1), _invisible(found.group()) + " Remove it.")
+    if more := sum(1 for _ in found_ones):
+        findings.problem(None, f"{more} more characters that cannot be seen. Remove them all.")
 
 
 def place(text: str, offset: int) -> tuple[int, int]:
@@ -319,7 +332,7 @@ _LOOKS_LIKE = (
     (re.compile(r"[-+]?0[xob][0-9a-fA-F_]*"), "a hexadecimal, octal or binary number to some YAML readers"),
     (re.compile(r"[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)"), "no number that can be counted with"),
     (re.compile(r"[-+]?[0-9][0-9_]*"), "a number to some YAML readers"),
-    (re.compile(r"[-+]?(?=[.]?[0-9])[0-9_]*\.?[0-9_]*(?:[eE][-+]?[0-9]+)?"), "a number to some YAML readers"),
+    (re.compile(r"[-+]?(?=[.]?[0-9])[0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?"), "a number to some YAML readers"),
 )
 
 
