@@ -145,6 +145,12 @@ def _in_step_with_the_clock(ports: Ports, memory: Memory) -> Memory:
     return dataclasses.replace(memory, clock_ahead_s=ahead_s)
 
 
+def _steady_now(ports: Ports, memory: Memory) -> float:
+    """Seconds since the epoch by the clock as it was set when the cycle began."""
+    ahead_s = memory.clock_ahead_s
+    return ports.clock.now() if ahead_s is None else ahead_s + ports.clock.monotonic()
+
+
 def look(ports: Ports, setting: Setting, memory: Memory, trigger: Trigger) -> Cycle:
     """What a cycle would see, and what it would repair; changes and records nothing. Raises EngineError."""
     return _imagined(ports, setting, memory, trigger, ahead=False)[0]
@@ -223,7 +229,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     context = Context(
         targets,
         observed,
-        ports.clock.now(),
+        _steady_now(ports, memory),
         verdict,
         measured.verdicts,
         memory.troubles,

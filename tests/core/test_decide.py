@@ -125,6 +125,7 @@ def test_nothing_starts_that_policy_does_not_allow(gate: Verdict | None, reason:
         assert (decision.move, decision.reason) == (Move.HOLD, reason)
 
 
+@pytest.mark.fault("B17")
 def test_a_taken_port_keeps_a_first_deployment_from_starting() -> None:
     seen = observed(opa(), ports_taken={8080: "container web (a1b2)"})
     (decision,) = decide(Rollout(), Context(targets(desired(V2)), seen, 1.0, ALLOW))
@@ -318,6 +319,7 @@ def test_after_the_last_step_policy_promotes() -> None:
     assert decided(analyzing(step=2), STABLE, CANARY, weight=50).move is Move.PROMOTE
 
 
+@pytest.mark.fault("G13")
 def test_no_step_is_shorter_than_its_duration() -> None:
     decision = decided(analyzing(step_s=59.0), STABLE, CANARY, weight=5)
     assert (decision.move, decision.is_observing) == (Move.HOLD, True)
@@ -345,11 +347,13 @@ def test_a_canary_is_held_and_its_clocks_run_only_while_it_is_observed(
     assert (decision.move, decision.is_observing) == (Move.HOLD, is_observing)
 
 
+@pytest.mark.fault("G13")
 @pytest.mark.parametrize("changes", [{"step_s": 0.0}, {"paused": Paused("ann")}])
 def test_policy_rolls_a_canary_back_at_once_even_while_it_is_paused(changes: dict) -> None:
     assert decided(analyzing(**changes), STABLE, CANARY, weight=5, verdict=ROLLBACK).move is Move.GIVE_UP
 
 
+@pytest.mark.fault("G14")
 def test_stable_that_is_down_stops_everything_but_bad_signs() -> None:
     down = dataclasses.replace(STABLE, status=Status.EXITED, health=Health.UNKNOWN)
     assert decided(analyzing(), down, CANARY, weight=5, verdict=ROLLBACK).move is Move.HOLD
@@ -381,6 +385,7 @@ def test_an_operators_promotion_waits_for_a_canary_that_is_well(phase: Phase) ->
     assert rollout(of).of("app").after(decision, 1.0).asked in (of.asked, None)
 
 
+@pytest.mark.fault("G1")
 @pytest.mark.parametrize("verdict", [UNKNOWN, None])
 def test_an_unknown_verdict_holds_until_its_budget_is_spent(verdict: Verdict | None) -> None:
     seen = (STABLE, CANARY)
@@ -644,6 +649,7 @@ def test_clocks_run_only_through_what_was_observed() -> None:
     assert (blind.step_s, blind.waited_s, blind.seen) == (1.0, 2.0, 1010.0)
 
 
+@pytest.mark.fault("A9", "D2")
 @pytest.mark.parametrize(("gap_s", "counted_s"), [(29.0, 29.0), (600.0, LONGEST_TICK_S), (-5.0, 0.0)])
 def test_a_gap_between_two_cycles_counts_thirty_seconds_at_most(gap_s: float, counted_s: float) -> None:
     after = ticked(analyzing(step_s=0.0, waited_s=0.0), 1000.0 + gap_s, is_observing=True)
@@ -667,6 +673,7 @@ def test_sickness_and_silence_are_dated_from_their_first_cycle_to_their_last() -
     assert (over.sick_since, over.unknown_since) == (None, None)
 
 
+@pytest.mark.fault("A9")
 @pytest.mark.parametrize("phase", [Phase.ANALYZING, Phase.WATCHING])
 def test_what_nobody_watched_does_not_count_as_sickness_or_silence(phase: Phase) -> None:
     of = state(phase, candidate=TRIED, sick_since=990.0, unknown_since=990.0)
@@ -702,6 +709,7 @@ def test_members_join_when_ready_and_stay_while_they_can_come_back() -> None:
     assert remember(joined, observed(), {}).of("app").blue == ()
 
 
+@pytest.mark.fault("B22")
 def test_a_dead_member_steps_aside_while_others_serve() -> None:
     two = [container(), container(replica=1)]
     both = remember(rollout(), observed(*two), {})

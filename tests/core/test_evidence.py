@@ -107,6 +107,7 @@ def begun(limits: Limits = LIMITS, **options) -> tuple[Run, Box, Box]:
 # --- counting ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("D5")
 def test_what_an_older_container_did_before_is_not_counted():
     run, canary, baseline = begun()
     assert run.summary.requests == 0
@@ -153,6 +154,7 @@ def test_a_canary_that_stays_unread_is_unknown_and_says_why():
     assert window.why_unknown == "no reading of c for 12 s: connection refused"
 
 
+@pytest.mark.fault("D5", "H4")
 def test_a_restart_counts_from_zero_warms_up_again_and_is_told():
     run, canary, baseline = begun()
     run.steady(2, canary, baseline)
@@ -163,6 +165,7 @@ def test_a_restart_counts_from_zero_warms_up_again_and_is_told():
     assert run.summary.requests == 80
 
 
+@pytest.mark.fault("H4")
 def test_a_count_that_falls_while_the_container_lives_on_is_dropped_and_doubted():
     run, canary, baseline = begun()
     run.steady(2, canary, baseline)
@@ -177,6 +180,7 @@ def test_a_count_that_falls_while_the_container_lives_on_is_dropped_and_doubted(
     assert run.summary.data_quality.ok
 
 
+@pytest.mark.fault("D1")
 def test_a_beginning_that_moves_while_nothing_falls_is_counted_neither_way():
     """A clock that was set looks like this, and would otherwise count all there ever was once more."""
     run, canary, baseline = begun()
@@ -187,6 +191,7 @@ def test_a_beginning_that_moves_while_nothing_falls_is_counted_neither_way():
     assert (run.summary.requests, run.summary.data_quality.canary_restarts) == (0, 0)
 
 
+@pytest.mark.fault("H3")
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -232,6 +237,7 @@ def test_only_the_first_paths_are_told_apart_and_none_is_lost():
 # --- warm-up and the first evidence --------------------------------------------------------------------------
 
 
+@pytest.mark.fault("H12")
 def test_failures_of_the_warm_up_are_seen_but_are_no_evidence():
     run, canary, baseline = Run(), Box(began=T0), Box()
     run.steady(6, canary, baseline, good=8, bad=2)
@@ -323,6 +329,7 @@ def test_a_very_quiet_window_stays_small():
     assert len(run.evidence.window.slices) <= 40
 
 
+@pytest.mark.fault("H6")
 def test_no_requests_are_unknown_and_not_zero():
     run, canary, baseline = begun()
     run.cycle({"c": canary}, {"s": baseline})
@@ -334,6 +341,7 @@ def test_no_requests_are_unknown_and_not_zero():
 # --- whose word counts ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("H7")
 def test_auto_takes_the_proxy_where_a_service_does_not_count():
     run, canary, baseline = Run(), Box(), Box()
 
@@ -346,6 +354,7 @@ def test_auto_takes_the_proxy_where_a_service_does_not_count():
     assert (run.summary.source, run.summary.requests) == ("proxy", 10)
 
 
+@pytest.mark.fault("H1")
 def test_auto_waits_for_a_service_that_is_only_not_read_now():
     run, canary, baseline = begun()
     run.cycle({"c": Counted(SILENT, canary.served(good=10).reading(T0 + 2.5))}, {"s": baseline})
@@ -367,6 +376,7 @@ def test_a_named_provider_decides(provider, source):
     assert run.summary.source == source
 
 
+@pytest.mark.fault("H9")
 def test_a_service_that_hides_its_failures_is_caught():
     run, canary, baseline = begun()
     canary.unseen = 10**6
@@ -464,6 +474,7 @@ def test_a_limit_between_two_bounds_is_bracketed():
     assert latency.e_below_limit < 1.0
 
 
+@pytest.mark.fault("H7")
 def test_buckets_that_end_below_the_limit_tell_nothing():
     bounds = (0.1, 0.25, math.inf)
     run, canary, baseline = Run(), Box(bounds=bounds), Box(bounds=bounds)
@@ -486,6 +497,7 @@ def test_a_canary_that_answers_nothing_is_missed_in_the_traffic():
     assert run.summary.traffic.e_mismatch > LIMITS.catastrophic_e
 
 
+@pytest.mark.fault("H12")
 def test_a_new_weight_begins_the_split_anew():
     run, canary, baseline = begun(share=0.2)
     run.steady(6, canary, baseline)

@@ -138,7 +138,7 @@ def test_a_lost_rollout_is_rebuilt_from_what_is_ready_or_is_absent(seen: Observe
         assert any(is_of(c, rebuilt.stable) and c.slot is rebuilt.serving for c in ready)
         was_stable = any(c.mode == Mode.STABLE for c in ready)
         assert (rebuilt.stable.release.mode is Mode.STABLE) == was_stable
-        assert (rebuilt.paused is None) == (rebuilt.stable.revision == release(V2).revision)
+        assert (rebuilt.paused is None) == (rebuilt.stable.release == release(V2))
 
 
 @UNHURRIED
@@ -150,6 +150,7 @@ def test_a_known_rollout_is_never_rebuilt(of: Rollout, seen: ObservedState) -> N
 # ---------------------------------------------------------------- what nginx is shown
 
 
+@pytest.mark.fault("I7")
 @pytest.mark.parametrize("of", STATES, ids=lambda of: of.phase)
 def test_nginx_lists_only_slots_that_have_somebody_to_list(of: ServiceRollout) -> None:
     assert shown_slots(of) <= set(slot_groups(of))

@@ -89,6 +89,7 @@ def test_opa_comes_first_and_alone() -> None:
     )
 
 
+@pytest.mark.fault("B8")
 def test_a_missing_image_is_pulled_and_what_failed_is_said() -> None:
     seen = observed(opa(), images_failed={"demo:1": "no such host"})
     wanted = wish(made=targets(missing=("demo:1",)))
@@ -132,6 +133,7 @@ def test_a_candidate_starts_in_the_other_slot_at_an_address_of_ours() -> None:
     assert not any(isinstance(step.action, StopContainer | RemoveContainer) for step in plan.steps)
 
 
+@pytest.mark.fault("I2")
 def test_traffic_moves_only_after_nginx_runs_the_new_configuration() -> None:
     promoting = state(Phase.PROMOTING, candidate=TRIED, reason="policy says so")
     seen = host(OLD, dataclasses.replace(CANARY, restart_policy=""))
@@ -154,6 +156,7 @@ def settling(**proxy: object) -> tuple[ServiceRollout, ObservedState]:
     return of, host(PARKED, NEW, CANARY, **proxy)  # type: ignore[arg-type]
 
 
+@pytest.mark.fault("I3")
 def test_what_served_is_stopped_only_after_no_worker_knows_it() -> None:
     of, seen = settling(retiring=1, retiring_for_s=0.4, weight=100)
     plan = planned(of, seen)
@@ -184,6 +187,7 @@ def test_a_killed_container_is_started_again() -> None:
     )
 
 
+@pytest.mark.fault("B6", "B26")
 def test_a_removed_container_is_replaced_under_a_new_name() -> None:
     text = plan_text(observed(nginx(), opa()))
     assert text == (
@@ -199,6 +203,7 @@ def test_a_stopped_nginx_is_prepared_and_started() -> None:
     assert text == ("prepare nginx: exited with code 0\nstart nginx: exited with code 0\nwait for nginx: starting\n")
 
 
+@pytest.mark.fault("I5", "I11")
 def test_a_hand_edited_configuration_is_written_tested_and_reloaded() -> None:
     files = {PROXY_CONFIG: "0" * 64, "opa/pppp/data.json": observed().files["opa/pppp/data.json"]}
     text = plan_text(observed(container(), nginx(), opa(), files=files))
@@ -210,6 +215,7 @@ def test_a_hand_edited_configuration_is_written_tested_and_reloaded() -> None:
     )
 
 
+@pytest.mark.fault("I2", "I9")
 def test_a_reload_that_did_not_show_is_asked_for_again_but_not_at_once() -> None:
     early = ObservedProxy("old", retiring=2, retiring_for_s=1.0, weights={"app": 0})
     late = ObservedProxy("old", retiring=2, retiring_for_s=6.0, weights={"app": 0})
@@ -219,6 +225,7 @@ def test_a_reload_that_did_not_show_is_asked_for_again_but_not_at_once() -> None
     )
 
 
+@pytest.mark.fault("B18", "B27")
 def test_a_lost_network_is_made_again_and_everybody_reattached() -> None:
     lost = observed(container(networks=()), nginx(networks=()), opa(), networks=())
     text = plan_text(lost, rollout(subnet="10.1.0.0/22", ip_range="10.1.3.0/24"))
@@ -236,6 +243,7 @@ def test_a_foreign_network_gets_no_fixed_addresses() -> None:
     assert create.address is None
 
 
+@pytest.mark.fault("B33")
 def test_an_unused_duplicate_of_our_network_is_removed() -> None:
     twin = ObservedNetwork("net2", "web", ours=True, subnet="10.2.0.0/22", ip_range="10.2.3.0/24", attached=0)
     text = plan_text(observed(container(), nginx(), opa(), networks=(twin, NETWORK)))
@@ -328,6 +336,7 @@ def test_a_network_that_others_use_stays() -> None:
     assert "other containers use it" in plan.notes[0]
 
 
+@pytest.mark.fault("B40")
 def test_containers_of_another_instance_are_never_touched() -> None:
     theirs = container(ours=False)
     plan = make_plan(wish(), observed(theirs, nginx(), opa()), rollout(torn_down=True))
@@ -501,6 +510,7 @@ def test_a_roll_back_removes_the_canary_after_its_weight_is_gone_and_nginx_forgo
     assert [step.after for step in plan.steps] == [(), (), (0, 1), (2,)], "the weight goes down without waiting"
 
 
+@pytest.mark.fault("B24")
 def test_dead_leftovers_and_doubles_are_removed_and_the_newest_stays() -> None:
     old = dataclasses.replace(OLD, status=Status.DEAD)
     double = dataclasses.replace(OLD, id="id-2", name="demo-app-blue-2", generation=2)
@@ -649,6 +659,7 @@ def test_a_service_without_a_route_moves_no_traffic() -> None:
     assert text == ""
 
 
+@pytest.mark.fault("E2")
 @pytest.mark.parametrize("phase", [Phase.STABLE, Phase.ANALYZING])
 def test_a_service_that_left_the_manifest_goes_when_the_others_are_where_they_should_be(phase: Phase) -> None:
     left = dataclasses.replace(OLD, id="id-old", name="demo-old", service="old")

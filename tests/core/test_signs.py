@@ -19,6 +19,7 @@ def changed(**changes: object) -> ObservedContainer:
     return dataclasses.replace(WELL, **changes)
 
 
+@pytest.mark.fault("B22")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -58,6 +59,7 @@ def gone(**changes: object) -> ObservedContainer:
     return changed(status=Status.EXITED, exit_code=137, **{"finished_at": AT, **changes})
 
 
+@pytest.mark.fault("A14")
 @pytest.mark.parametrize(
     ("ended", "others", "went"),
     [

@@ -553,6 +553,7 @@ def test_an_adopted_revision_is_taken_back_as_well(held: bool) -> None:
 # ---------------------------------------------------------------- the host
 
 
+@pytest.mark.fault("A14")
 def test_a_reboot_is_no_bad_sign_weight_0_start_again_same_step() -> None:
     world = with_canary(step=1)
     run = world.app.run
@@ -591,6 +592,7 @@ def test_stable_that_is_down_stops_the_clocks_while_the_canary_keeps_its_share()
     world.until(lambda state: state.step == 1)
 
 
+@pytest.mark.fault("A9", "D2")
 def test_a_gap_of_ten_minutes_is_no_bake_time() -> None:
     world = with_canary()
     before = world.app.step_s
@@ -661,6 +663,7 @@ def test_a_state_lost_in_a_promotion_keeps_requests_served(phase: Phase) -> None
     assert world.serves(world.live)
 
 
+@pytest.mark.fault("E2")
 def test_a_service_that_vanishes_goes_when_the_rest_is_at_rest() -> None:
     world = deployed()
     other = dataclasses.replace(service(image="demo:2"), name="web")

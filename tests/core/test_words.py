@@ -119,6 +119,7 @@ FITS = {
 }
 
 
+@pytest.mark.fault("J6")
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("kind", list(FITS))
 def test_a_word_is_taken_where_it_makes_sense_and_refused_in_a_sentence_elsewhere(

@@ -67,6 +67,7 @@ def ends(world: World, images: list[str]) -> bool:
     return not world.memory.rollout.of("app").candidate and world.images() == images and world.cycles[-1].is_converged
 
 
+@pytest.mark.fault("A1", "A2")
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_a_crash_at_any_act_still_converges(story: Callable[[], World]) -> None:
     survived = next(number for number in itertools.count() if not crashes(story, number))
@@ -87,6 +88,7 @@ def crashes(story: Callable[[], World], number: int) -> bool:
     return len(acts) > number
 
 
+@pytest.mark.fault("A4")
 def test_a_crash_in_every_third_act_still_converges() -> None:
     world = World()
     for wanted in (V1, V2, V1):
@@ -102,6 +104,7 @@ def test_a_crash_in_every_third_act_still_converges() -> None:
         assert world.images() == [wanted.services[0].image]
 
 
+@pytest.mark.fault("A3")
 def test_a_crash_after_a_word_was_stored_does_not_forget_it() -> None:
     world = World()
     world.converge()
@@ -114,6 +117,7 @@ def test_a_crash_after_a_word_was_stored_does_not_forget_it() -> None:
     world.converge(Deploy())
 
 
+@pytest.mark.fault("C6")
 def test_a_lost_state_directory_is_made_up_for_from_labels() -> None:
     world = update()
     world.converge()

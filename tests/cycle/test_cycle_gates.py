@@ -40,6 +40,7 @@ def heals(world: World) -> bool:
 # ---------------------------------------------------------------- policy
 
 
+@pytest.mark.fault("E10")
 @pytest.mark.parametrize("known", [True, False])
 def test_a_manifest_that_admission_does_not_let_in_changes_nothing(deployed: World, known: bool) -> None:
     deployed.says("admission", allow=False, reason="not on a Friday", known=known)
@@ -77,6 +78,7 @@ def test_a_start_that_was_let_in_is_completed_whatever_the_gate_says_then(deploy
     assert deployed.images() == ["demo:2"]
 
 
+@pytest.mark.fault("G1")
 def test_a_policy_engine_that_does_not_answer_stops_no_healing_and_starts_nothing(deployed: World) -> None:
     deployed.opa_answers = False
     deployed.wants(V2)
@@ -97,6 +99,7 @@ def test_policies_that_cannot_be_loaded_are_a_problem_of_their_manifest(deployed
 # ---------------------------------------------------------------- input
 
 
+@pytest.mark.fault("E3")
 def test_a_broken_manifest_leaves_the_last_good_one_in_force(deployed: World) -> None:
     deployed.wants(None, "expected a mapping")
     last = settle(deployed)
@@ -111,6 +114,7 @@ def test_a_broken_manifest_and_none_before_it_is_only_recorded() -> None:
     assert (last.desired, world.engine.boxes, world.kinds()) == (None, {}, ["cycle"])
 
 
+@pytest.mark.fault("E1")
 def test_a_manifest_somebody_is_still_writing_is_not_looked_at(deployed: World) -> None:
     deployed.wants(V2, settled=False)
     last = settle(deployed)
@@ -119,6 +123,7 @@ def test_a_manifest_somebody_is_still_writing_is_not_looked_at(deployed: World) 
     assert settle(deployed).problems == (), "a half-written file is nobody's mistake"
 
 
+@pytest.mark.fault("J3")
 def test_nothing_is_done_while_another_instance_runs_the_same_project(deployed: World) -> None:
     (box,) = deployed.boxes()
     box.labels[f"{LABEL}instance"] = "somebody-else"
@@ -133,6 +138,7 @@ def test_nothing_is_done_while_another_instance_runs_the_same_project(deployed: 
 # ---------------------------------------------------------------- what we stand on breaks
 
 
+@pytest.mark.fault("A15", "B1")
 def test_a_dead_engine_is_a_record_not_a_crash(deployed: World) -> None:
     deployed.engine.is_down = True
     deployed.broken.append("nothing can be seen")
@@ -145,6 +151,7 @@ def test_a_dead_engine_is_a_record_not_a_crash(deployed: World) -> None:
     deployed.converge()
 
 
+@pytest.mark.fault("B2")
 def test_an_engine_that_dies_within_a_cycle_is_survived(deployed: World) -> None:
     def die(name: str) -> None:
         deployed.engine.is_down = deployed.engine.is_down or name == "before CreateContainer"
@@ -185,6 +192,7 @@ def test_a_bug_in_measuring_costs_verdicts_and_no_healing(deployed: World, monke
     assert heals(deployed)
 
 
+@pytest.mark.fault("C1", "C2")
 def test_a_state_that_cannot_be_saved_lets_nothing_new_begin_and_healing_go_on(deployed: World) -> None:
     deployed.store.is_full = True
     deployed.wants(V2)
@@ -207,6 +215,7 @@ def test_a_state_that_cannot_be_saved_halts_a_rollout_where_it_is(deployed: Worl
     deployed.converge()
 
 
+@pytest.mark.fault("C1")
 def test_a_full_disk_under_the_rendered_files_is_a_failed_action(deployed: World) -> None:
     deployed.files.is_full = True
     deployed.wants(V2)
@@ -233,6 +242,7 @@ def test_a_bug_in_an_adapter_is_an_unknown_result_and_the_rest_goes_on(deployed:
     assert deployed.app.phase is Phase.STABLE
 
 
+@pytest.mark.fault("A19")
 @pytest.mark.parametrize("error", [RenderError("services.app.name cannot go into nginx"), AssertionError("no port")])
 def test_whatever_a_cycle_stumbles_over_is_recorded_and_the_next_one_goes_on(
     deployed: World, monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -20,6 +20,7 @@ def deployed() -> World:
     return world
 
 
+@pytest.mark.fault("A3")
 def test_an_intent_is_on_disk_before_the_first_act_of_every_cycle_that_acts() -> None:
     world = World()
     acted: list[tuple[str, str]] = []

@@ -59,6 +59,7 @@ PROMOTION = [
 ]
 
 
+@pytest.mark.fault("I14")
 def test_an_update_goes_through_the_other_slot_and_ends_where_it_began(deployed: World) -> None:
     before = deployed.app.serving
     deployed.wants(V2)
@@ -68,6 +69,7 @@ def test_an_update_goes_through_the_other_slot_and_ends_where_it_began(deployed:
     assert phases(deployed) == PROMOTION
 
 
+@pytest.mark.fault("I3")
 def test_the_old_container_goes_only_when_no_worker_of_nginx_knows_it_any_more(deployed: World) -> None:
     (old,) = deployed.boxes()
     (address,) = old.endpoints.values()
@@ -84,6 +86,7 @@ def test_the_old_container_goes_only_when_no_worker_of_nginx_knows_it_any_more(d
     assert known == [False] * 4, "stopped and removed: the old one, and then the canary"
 
 
+@pytest.mark.fault("E8")
 def test_a_newer_manifest_supersedes_a_start_that_was_under_way(deployed: World) -> None:
     deployed.sick = {"demo:2"}
     deployed.wants(V2)
@@ -94,6 +97,7 @@ def test_a_newer_manifest_supersedes_a_start_that_was_under_way(deployed: World)
     assert deployed.app.quarantined == (), "it was not given up, only overtaken"
 
 
+@pytest.mark.fault("E9")
 def test_going_back_to_what_runs_mid_start_only_clears_the_candidate_away(deployed: World) -> None:
     (box,) = deployed.boxes()
     deployed.sick = {"demo:2"}
@@ -104,6 +108,7 @@ def test_going_back_to_what_runs_mid_start_only_clears_the_candidate_away(deploy
     assert [b.id for b in deployed.boxes()] == [box.id]
 
 
+@pytest.mark.fault("B22")
 def test_a_revision_that_never_gets_healthy_is_given_up_and_not_tried_again(deployed: World) -> None:
     deployed.sick = {"demo:2"}
     deployed.wants(V2)
@@ -119,6 +124,7 @@ def test_a_revision_that_never_gets_healthy_is_given_up_and_not_tried_again(depl
     assert deployed.images() == ["demo:1"], "a restart must not resurrect it"
 
 
+@pytest.mark.fault("B22")
 def test_a_crash_of_a_candidate_is_a_bad_sign_at_once(deployed: World) -> None:
     deployed.sick = {"demo:2"}
     deployed.wants(V2)
@@ -161,6 +167,7 @@ def test_scaling_up_and_down_never_takes_a_container_that_gets_requests(deployed
         deployed.until(lambda cycle, n=replicas: cycle.is_converged and len(deployed.boxes()) == n)
 
 
+@pytest.mark.fault("B26")
 @pytest.mark.parametrize("image", ["demo:1", "nginx:1.30", "openpolicyagent/opa:1.19.0-static"])
 def test_a_container_that_somebody_removed_comes_back(deployed: World, image: str) -> None:
     (victim,) = (box for box in deployed.engine.boxes.values() if box.request.spec.image == image)
@@ -170,6 +177,7 @@ def test_a_container_that_somebody_removed_comes_back(deployed: World, image: st
     assert [box.request.spec.image for box in deployed.engine.boxes.values()].count(image) == 1
 
 
+@pytest.mark.fault("A14")
 def test_a_reboot_is_healed(deployed: World) -> None:
     deployed.broken.append("a reboot")
     deployed.engine.reboot()
@@ -177,6 +185,7 @@ def test_a_reboot_is_healed(deployed: World) -> None:
     assert all(deployed.is_well(box) for box in deployed.boxes())
 
 
+@pytest.mark.fault("B28")
 def test_a_prune_of_everything_that_rests_is_healed(deployed: World) -> None:
     deployed.broken.append("a prune")
     for box in list(deployed.engine.boxes.values()):
@@ -188,6 +197,7 @@ def test_a_prune_of_everything_that_rests_is_healed(deployed: World) -> None:
     assert deployed.images() == ["demo:1"]
 
 
+@pytest.mark.fault("I11")
 def test_a_hand_edit_of_a_rendered_file_is_undone(deployed: World) -> None:
     before = dict(deployed.files.texts)
     for path in before:
@@ -208,6 +218,7 @@ def test_a_torn_down_stack_stays_down_until_a_deploy_brings_it_back(deployed: Wo
     assert deployed.images() == ["demo:2"]
 
 
+@pytest.mark.fault("B3")
 def test_a_failing_action_is_looked_at_again_and_done(deployed: World) -> None:
     from reconciler.core.plan import Result, StartContainer
 
@@ -240,6 +251,7 @@ def test_a_stable_container_that_dies_while_a_new_one_starts_is_healed(deployed:
     assert deployed.app.phase is Phase.STARTING
 
 
+@pytest.mark.fault("I6")
 def test_another_nginx_port_is_only_announced_until_an_operator_allows_the_interruption(deployed: World) -> None:
     deployed.wants(dataclasses.replace(V1, revision="9" * 64, nginx=dataclasses.replace(V1.nginx, port=9090)))
     notes = deployed.until(lambda cycle: bool(cycle.plan.notes)).plan.notes

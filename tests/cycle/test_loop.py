@@ -89,6 +89,7 @@ def test_a_wait_that_ends_is_forgotten(world: World) -> None:
     assert after(loop, plan=Plan((WAIT,)), results=(PENDING,)) == 0.05
 
 
+@pytest.mark.fault("J8")
 def test_a_host_where_somebody_undoes_us_is_not_fought_at_full_speed(world: World) -> None:
     loop = loop_of(world)
     delays = [after(loop, plan=Plan((ACT,)), results=(OK,)) for _ in range(BUSY_TURNS + 60)]
@@ -102,6 +103,7 @@ def test_a_host_where_somebody_undoes_us_is_not_fought_at_full_speed(world: Worl
 # ---------------------------------------------------------------- wakes
 
 
+@pytest.mark.fault("E8")
 def test_wakes_that_come_together_are_one_cycle_named_after_the_loudest(world: World) -> None:
     loop = loop_of(world)
     for kind in ("engine", "manifest", "operator", "interval", "engine"):
@@ -118,6 +120,7 @@ def test_a_persons_reason_is_louder_than_the_machines(world: World, louder: str,
         assert loop_of(world).turn([Wake(Trigger(kind)) for kind in pair]).trigger.kind == louder
 
 
+@pytest.mark.fault("J6")
 def test_every_word_is_heard_even_when_it_is_not_the_loudest(world: World) -> None:
     loop = loop_of(world)
     loop.turn([Wake(Trigger("operator"), Deploy(allow_interruption=True)), Wake(Trigger("operator"), LookAgain())])

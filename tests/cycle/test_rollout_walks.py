@@ -108,6 +108,7 @@ def test_a_changed_tag_goes_through_all_steps_and_becomes_stable(world: World) -
     assert list(weights(world)) == [0, 5, 25, 50, 100, 0]
 
 
+@pytest.mark.fault("G13")
 def test_a_step_lasts_its_time_even_when_policy_would_go_on(world: World) -> None:
     world.says("canary", allow=True)
     world.wants(wish("demo:2"))
@@ -175,6 +176,7 @@ def test_a_canary_that_was_stopped_and_stays_so_is_rolled_back(world: World) -> 
     assert "exited with code 0" in world.app.why_rolled_back
 
 
+@pytest.mark.fault("B19", "B38")
 def test_a_release_that_cannot_even_be_created_is_given_up_with_the_engines_own_words(world: World) -> None:
     from reconciler.core.plan import CreateContainer, Outcome, Result
 
@@ -187,6 +189,7 @@ def test_a_release_that_cannot_even_be_created_is_given_up_with_the_engines_own_
     assert "Range of CPUs" in world.app.why_rolled_back
 
 
+@pytest.mark.fault("G12", "H1")
 def test_a_canary_that_cannot_be_measured_any_more_loses_its_requests_after_the_budget(world: World) -> None:
     world.wants(wish("demo:2", rollout={"steps": (Step(25, 30.0),)}))
     world.until(lambda _: world.nginx.weights["app"] == 25, 600)
@@ -198,6 +201,7 @@ def test_a_canary_that_cannot_be_measured_any_more_loses_its_requests_after_the_
     rests_at(world, "demo:2")
 
 
+@pytest.mark.fault("H9")
 def test_who_is_contradicted_by_nginx_loses_its_requests_until_somebody_looks(world: World) -> None:
     world.wants(wish("demo:2"))
     world.until(lambda _: world.nginx.weights["app"] == 25, 600)
@@ -332,6 +336,7 @@ def test_a_held_canary_of_a_newer_revision_is_promoted_by_an_operator(world: Wor
     rests_at(world, "demo:2")
 
 
+@pytest.mark.fault("E9")
 def test_mode_edited_by_hand_and_back_ends_where_it_began(world: World) -> None:
     (stable,) = world.boxes()
     world.wants(wish(mode=Mode.CANARY))
@@ -341,6 +346,7 @@ def test_mode_edited_by_hand_and_back_ends_where_it_began(world: World) -> None:
     assert [box.id for box in world.boxes()] == [stable.id]
 
 
+@pytest.mark.fault("E8")
 @pytest.mark.parametrize("phase", [p for p in WALK if p is not Phase.STABLE])
 def test_a_third_manifest_in_each_phase_wins_in_the_end(world: World, phase: Phase) -> None:
     world.wants(wish("demo:2"))
@@ -351,6 +357,7 @@ def test_a_third_manifest_in_each_phase_wins_in_the_end(world: World, phase: Pha
     assert world.app.quarantined == ()
 
 
+@pytest.mark.fault("A1", "C6", "J9")
 @pytest.mark.parametrize("phase", [p for p in WALK if p is not Phase.STABLE])
 @pytest.mark.parametrize("is_lost", [False, True], ids=["killed", "state lost"])
 def test_the_daemon_killed_in_each_phase_loses_no_request_and_ends_well(
@@ -372,6 +379,7 @@ def test_the_daemon_killed_in_each_phase_loses_no_request_and_ends_well(
     assert {image for image, _ in modes(world)} == {"demo:2"}
 
 
+@pytest.mark.fault("A14")
 def test_a_reboot_mid_canary_is_no_bad_sign(world: World) -> None:
     world.wants(wish("demo:2"))
     world.until(lambda _: world.nginx.weights["app"] == 25, 600)
@@ -413,6 +421,7 @@ def _refused() -> Any:
     return Result(Outcome.FAILED, "the engine says no")
 
 
+@pytest.mark.fault("G1", "G12")
 def test_policy_away_for_longer_than_its_budget_takes_the_traffic_back_and_gives_it_again(world: World) -> None:
     world.wants(wish("demo:2"))
     world.until(lambda _: world.nginx.weights["app"] == 25, 600)
@@ -497,6 +506,7 @@ def test_three_requests_a_minute_wait_for_evidence_and_go_on_when_there_is_enoug
     rests_at(world, "demo:2")
 
 
+@pytest.mark.fault("H6")
 def test_an_idle_canary_waits_where_it_is(world: World) -> None:
     world.traffic.rate = 0.0
     world.wants(wish("demo:2"))
@@ -506,6 +516,7 @@ def test_an_idle_canary_waits_where_it_is(world: World) -> None:
     assert (world.app.phase, world.nginx.weights["app"]) == (Phase.ANALYZING, 5)
 
 
+@pytest.mark.fault("J9")
 def test_a_paused_canary_stays_at_its_weight_and_still_rolls_back(world: World) -> None:
     world.wants(wish("demo:2"))
     world.until(lambda _: world.nginx.weights["app"] == 25, 600)
@@ -567,6 +578,7 @@ def test_an_adopted_canary_that_goes_bad_while_watched_is_taken_back() -> None:
     rests_at(world, "demo:1")
 
 
+@pytest.mark.fault("B22")
 @pytest.mark.parametrize("crash", [{"oom": True}, {"exit_code": 3}], ids=["out of memory", "crash"])
 def test_a_canary_that_dies_is_rolled_back_at_once(world: World, crash: dict[str, Any]) -> None:
     world.wants(wish("demo:2"))
@@ -598,6 +610,21 @@ def test_a_clock_that_is_set_ends_no_wait_early_and_none_late(world: World, phas
     rests_at(world, "demo:2")
     assert phases(world) == WALK
     assert ROLLOUT.watch_s - 1.0 <= world.clock.seconds - began <= ROLLOUT.watch_s + 6.0
+
+
+@pytest.mark.fault("D1")
+def test_a_clock_that_is_set_in_the_middle_of_a_cycle_ends_no_wait_early(world: World) -> None:
+    world.wants(wish("demo:2"))
+    upto(world, Phase.WATCHING)
+    began, read = world.clock.seconds, world.traffic.read
+
+    def set_meanwhile(*args: Any) -> Any:
+        world.clock.set_by_s = YEARS
+        return read(*args)
+
+    world.traffic.read = set_meanwhile  # type: ignore[method-assign]
+    rests_at(world, "demo:2")
+    assert world.clock.seconds - began >= ROLLOUT.watch_s - 1.0
 
 
 @pytest.mark.fault("D1")

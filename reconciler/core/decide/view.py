@@ -72,9 +72,10 @@ class View:
         return self.context.verdicts.get(self.state.service)
 
     def is_at(self, weight_pct: int) -> bool:
-        """nginx's flags say so; a service that nobody is routed to has no weight to wait for."""
-        is_routed = self.service is not None and self.service.route is not None
-        return not is_routed or self.context.observed.proxy.weights.get(self.state.service) == weight_pct
+        """nginx answers, and its flags say so; a service that nobody is routed to has no weight to wait for."""
+        is_routed, proxy = self.service is not None and self.service.route is not None, self.context.observed.proxy
+        is_there = proxy.live_hash is not None and proxy.weights.get(self.state.service) == weight_pct
+        return not is_routed or is_there
 
     def asks(self, what: str) -> Asked | None:
         asked = self.state.asked
