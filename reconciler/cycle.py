@@ -7,7 +7,6 @@ in the `Cycle` it answers with.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -41,9 +40,6 @@ JUDGED_RECORD_S = 10.0
 KEPT_RECORD_S = 60.0
 """The same for a canary that the manifest keeps, maybe for days."""
 
-EVIDENCE_KEPT_S = 10.0
-"""How old evidence on disk may be, in seconds: a restart counts on from there, since what is counted are lifetimes."""
-
 CLOCK_JUMP_S = 1.0
 """A wall clock that moved by more against the steady one was set by somebody, and does not only run well."""
 
@@ -60,7 +56,7 @@ class Memory:
 
     `awaited` are running containers that were not ready yet: the loop asks them again without a whole cycle.
     `voice` is what the last record said, `recorded_at` when (monotonic seconds), `intended` a plan that was written
-    down and has not done anything yet. `evidence_at` is when evidence was last put on disk (monotonic seconds).
+    down and has not done anything yet.
     `troubles` is what the engine last said of containers, by name, that it could not create or start, `answered` when
     each policy's OPA last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of the steady one.
     """
@@ -76,7 +72,6 @@ class Memory:
     intended: str = ""
     recorded_at: float = 0.0
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
-    evidence_at: float = -math.inf
     answered: Mapping[str, float] = field(default_factory=dict)
     clock_ahead_s: float | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
@@ -462,13 +457,13 @@ def _measured_or_blind(
     memory: Memory,
     notes: _Notes,
 ) -> Measured:
-    """What was measured, kept where that is due. A bug in it is recorded as one: it costs verdicts, no healing."""
+    """What was measured, and kept on disk. A bug in it is recorded as one: it costs verdicts, no healing."""
     try:
         measured = _measured(ports, desired, targets, rollout, observed, memory.evidence)
     except Exception as error:  # noqa: BLE001 - without a verdict nothing moves up, and what is ill is healed all the same
         notes.errors.append(f"bug in measuring: {type(error).__name__}: {error}")
         return Measured()
-    return keep(ports, measured) if notes.at - memory.evidence_at >= EVIDENCE_KEPT_S else measured
+    return keep(ports, measured)
 
 
 def _measured(
@@ -624,7 +619,6 @@ def _remembered(memory: Memory, rollout: Rollout, now: float, notes: _Notes) -> 
         allow_interruption=allow,
         awaited=notes.awaited,
         evidence={**memory.evidence, **notes.measured.evidence},
-        evidence_at=notes.at if notes.measured.is_kept else memory.evidence_at,
         troubles=_troubles(memory, notes),
         answered=notes.answered,
     )

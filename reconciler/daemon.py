@@ -65,7 +65,7 @@ def run_forever(options: argparse.Namespace) -> None:
     logger = structlog.get_logger()
     notifier, watchdog_s = notifier_of_this_process()
     system = clock.SystemClock()
-    source = FileSource(manifest, system)
+    source = wiring.source_of(manifest)
     metrics = OwnMetrics(__version__)
     with ExitStack() as stack:
         state = stack.enter_context(StateDir(state_dir))

@@ -23,13 +23,12 @@ from reconciler.ports import MeasureTarget, Ports
 class Measured:
     """What came of measuring, all by service: the evidence, its summary, and policy's verdict where it was asked.
 
-    `is_kept`: evidence was put on disk; `trouble` is why it could not be, "" where it was or need not be.
+    `trouble` is why the evidence could not be kept on disk, "" where it was or need not be.
     """
 
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     summaries: Mapping[str, Summary] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
-    is_kept: bool = False
     trouble: str = ""
 
     @property
@@ -128,7 +127,7 @@ def keep(ports: Ports, measured: Measured) -> Measured:
             ports.rollouts.save_evidence(judged)
     except StateError as error:
         return dataclasses.replace(measured, trouble=str(error))
-    return dataclasses.replace(measured, is_kept=bool(judged))
+    return measured
 
 
 def question(trial: Trial, summary: Summary, limits: Limits, purpose: str = "rollout") -> CanaryQuestion:

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from reconciler import __version__
 from reconciler.adapters import clock
 from reconciler.adapters.file_source import FileSource
+from reconciler.adapters.host_allow import HostAllowFile
 from reconciler.adapters.state_dir import StateDir
 from reconciler.core.containers import Layout
 from reconciler.core.errors import EngineError
+from reconciler.formats.mounts import ALLOW_FILE
 from reconciler.operations.desk import Operations, Place
 
 if TYPE_CHECKING:
@@ -42,10 +44,15 @@ class Built:
     source: FileSource
 
 
+def source_of(manifest: Path, allow: Path = Path(ALLOW_FILE)) -> FileSource:
+    """The manifest, and what the host's own file `allow` permits it."""
+    return FileSource(manifest, clock.SystemClock(), HostAllowFile(allow))
+
+
 @contextmanager
 def local_operations(manifest: Path, state_dir: Path) -> Iterator[Operations]:
     """Operations in this process. The lock is taken, and the engine looked for, only by what needs them."""
-    source = FileSource(manifest, clock.SystemClock())
+    source = source_of(manifest)
     with ExitStack() as stack:
         opened: list[Loop] = []
 

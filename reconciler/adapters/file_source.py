@@ -10,14 +10,15 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from reconciler.adapters.host_allow import HostAllowFile
 from reconciler.core.desired import DesiredState
 from reconciler.core.errors import ManifestError, Problem
 from reconciler.formats import manifest, tester
+from reconciler.formats.mounts import HostAllow
 from reconciler.ports import Clock, Loaded
 
 SETTLE_S = 0.3
@@ -51,9 +52,12 @@ class _Reading:
 
 
 class FileSource:
-    """The Source port over one file, the policies and secrets folders beside it and its env files."""
+    """The Source port over one file, the policies and secrets folders beside it, its env files, and `allow`.
 
-    def __init__(self, path: Path, clock: Clock, allow: Callable[[], frozenset[str]] = frozenset) -> None:
+    Without `allow` no path of the host is permitted.
+    """
+
+    def __init__(self, path: Path, clock: Clock, allow: HostAllowFile | None = None) -> None:
         self._path = path
         self._clock = clock
         self._allow = allow
@@ -97,7 +101,7 @@ class FileSource:
         return now - self._look.at >= SETTLE_S or self._clock.now() - status.st_mtime > OLD_S
 
     def _is_settled_beside(self) -> bool:
-        """Nobody is writing a policy or an env file: half a policy may allow what the whole forbids."""
+        """Nobody is writing what else is read: half a policy or permission may allow what the whole forbids."""
         now, identity = self._clock.monotonic(), tuple(_identity(self._beside[path]) for path in sorted(self._beside))
         if self._look_beside is None or self._look_beside.identity != identity:
             self._look_beside = _Look(identity, now)
@@ -105,13 +109,14 @@ class FileSource:
         return now - self._look_beside.at >= SETTLE_S or self._clock.now() - newest > OLD_S
 
     def _parsed(self, data: bytes) -> Loaded:
-        """What the bytes say; the last reading where neither they nor anything they name changed."""
+        """What the bytes say; the last reading where neither they nor anything they are judged by changed."""
+        permitted = self._permitted()
         folder = self._policies_dir()
         policies, troubles = self._policies(folder)
         if (
             self._last is not None
             and not troubles
-            and self._last.inputs == self._inputs(data, policies, self._last.env_files, self._last.secrets)
+            and self._last.inputs == self._inputs(data, permitted, policies, self._last)
         ):
             return self._last.loaded
         reading = manifest.read(
@@ -119,7 +124,7 @@ class FileSource:
             file=self._path.name,
             folder=str(self._path.resolve().parent),
             env_files=self._env_file,
-            allow=self._allow(),
+            allow=permitted,
             processors=os.cpu_count(),
             secrets=self._secret,
         )
@@ -130,16 +135,30 @@ class FileSource:
         is_yaml = desired is not None or _is_yaml(data, self._path.name)
         loaded = Loaded(reading.digest, desired, (*reading.problems, *troubles), reading.warnings, parsed=is_yaml)
         if not troubles:
-            inputs = self._inputs(data, policies, reading.env_files, reading.secrets)
+            inputs = self._inputs(data, permitted, policies, reading)
             self._last = _Reading(inputs, reading.env_files, reading.secrets, loaded)
         return loaded
 
+    def _permitted(self) -> HostAllow:
+        if self._allow is None:
+            return HostAllow()
+        permitted, status = self._allow.read()
+        if status is not None:
+            self._beside[self._allow.path] = status
+        return permitted
+
     def _inputs(
-        self, data: bytes, policies: tuple[tuple[str, str], ...], env_files: tuple[str, ...], secrets: tuple[str, ...]
+        self,
+        data: bytes,
+        permitted: HostAllow,
+        policies: tuple[tuple[str, str], ...],
+        reading: manifest.Reading | _Reading,
     ) -> bytes:
-        named = [(name, self._env_file(name)) for name in env_files]
-        hidden = [(name, found.text, found.trouble) for name in secrets for found in [self._secret(name)]]
-        return hashlib.sha256(data + repr((policies, named, hidden)).encode()).digest()
+        paths = sorted((project, sorted(paths)) for project, paths in permitted.paths.items())
+        named = [(name, self._env_file(name)) for name in reading.env_files]
+        hidden = [(name, found.text, found.trouble) for name in reading.secrets for found in [self._secret(name)]]
+        beside = (paths, permitted.trouble, policies, named, hidden)
+        return hashlib.sha256(data + repr(beside).encode()).digest()
 
     def _policies(self, name: str) -> tuple[tuple[tuple[str, str], ...], tuple[Problem, ...]]:
         """The operator's own `*.rego`, sorted by name; an absent folder is an empty one."""

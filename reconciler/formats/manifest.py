@@ -17,7 +17,7 @@ from reconciler.core.desired import DesiredState, Json, Network, Nginx, Opa
 from reconciler.core.errors import ManifestError, Problem
 from reconciler.formats import compose_keys, known_keys, later, spellings, structure, yaml_strict
 from reconciler.formats.findings import Findings
-from reconciler.formats.mounts import Surroundings
+from reconciler.formats.mounts import HostAllow, Surroundings
 from reconciler.formats.quantities import duration
 from reconciler.formats.schema import part, schema
 from reconciler.formats.service import Context, read_service
@@ -62,7 +62,7 @@ def read(
     file: str = "manifest.yaml",
     folder: str = "",
     env_files: EnvFiles | None = None,
-    allow: frozenset[str] = frozenset(),
+    allow: HostAllow | frozenset[str] = frozenset(),
     processors: int | None = None,
     secrets: Callable[[str], SecretFile] | None = None,
 ) -> Reading:
@@ -70,8 +70,8 @@ def read(
 
     `folder` is the manifest's: its name becomes the project's, and a whole path makes bind mounts absolute.
     `env_files` gives the text of an environment file by its path below that folder. `allow` holds the host
-    paths that may be mounted, `processors` this host's count. `secrets` gives a secret's file by its name; None
-    leaves secrets alone.
+    paths that may be mounted, by this project or by whichever, `processors` this host's count. `secrets` gives a
+    secret's file by its name; None leaves secrets alone.
     """
     findings = Findings(file)
     digest = hashlib.sha256(data).hexdigest()
@@ -137,13 +137,14 @@ def _desired(
     digest: str,
     folder: str,
     files: _Files,
-    allow: frozenset[str],
+    allow: HostAllow | frozenset[str],
     findings: Findings,
     secrets: _Secrets | None,
 ) -> DesiredState:
     project = _text(root, "project", "name") or slug(folder)
     absolute = folder if folder.startswith("/") else ""
-    around = Surroundings(project, findings.file, absolute, _volumes(root, project), allow)
+    paths, trouble = (allow.of(project), allow.trouble) if isinstance(allow, HostAllow) else (allow, "")
+    around = Surroundings(project, findings.file, absolute, _volumes(root, project), paths, trouble)
     context = Context(findings, around, files, secrets)
     services = root.at("services")
     read_ones = tuple(

@@ -2,7 +2,7 @@
 
 A bind's source is made absolute where that folder is known as a whole path, else it stays relative to it
 (`./config`). What lies outside only passes when the host's allow list names it or a folder above it. What decides
-or records is never handed to a service.
+or records is never handed to a service, by whichever path.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from reconciler.core.desired import Mount
 from reconciler.formats.findings import Findings, shown_text
 from reconciler.formats.yaml_strict import Node
 
 LOG_PATH = "/var/log/app"
+ALLOW_FILE = "/etc/swiftdeploy/allow.yaml"
+"""Where the host says which of its paths a project may mount."""
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _ABSOLUTE = re.compile(r"(?=.{1,1024}\Z)/(?:(?!\.\.?(?:/|\Z))[A-Za-z0-9._@+=,-]{1,255}(?:/|\Z))*")
 _RELATIVE = re.compile(r"(?=.{1,1024}\Z)(?:\./)?(?:(?!\.\.?(?:/|\Z))[A-Za-z0-9._@+=,-]{1,255}(?:/|\Z))+")
@@ -30,10 +32,25 @@ _NO_EFFECT = frozenset({"cached", "delegated", "consistent", "nocopy"})
 
 
 @dataclass(frozen=True, slots=True)
+class HostAllow:
+    """The host's own permissions: by project, the absolute paths that it may mount.
+
+    `trouble` says why there are none where the host's file is not believed; it has no full stop at its end.
+    """
+
+    paths: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    trouble: str = ""
+
+    def of(self, project: str) -> frozenset[str]:
+        """What this project may mount."""
+        return self.paths.get(project, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What mounts are judged by: the project, the manifest's name, named volumes' real names, the allow list.
 
-    `folder` is the manifest's where it is known as an absolute path, else empty.
+    `folder` is the manifest's where it is known as an absolute path, else empty. `allow_trouble` is HostAllow's.
     """
 
     project: str
@@ -41,6 +58,7 @@ class Surroundings:
     folder: str
     volumes: Mapping[str, str]
     allow: frozenset[str]
+    allow_trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,14 @@ def read_mounts(
             mounts += _volume(item, wanted, around, findings)
         else:
             mounts += _bind(item, wanted, around, findings)
+            if _ABSOLUTE.fullmatch(wanted.source):
+                around = replace(around, allow_trouble="")  # said with the first one that is refused
     return tuple(mounts), tuple(tmpfs)
+
+
+def is_plain_path(text: str) -> bool:
+    """It is absolute and as it is compared: no '.', '..', '//', nor '/' at the end, and no unusual characters."""
+    return _ABSOLUTE.fullmatch(text) is not None and posixpath.normpath(text) == text
 
 
 def read_tmpfs(node: Node | None, findings: Findings) -> tuple[str, ...]:
@@ -147,7 +172,7 @@ def _volume(item: Node, wanted: _Wanted, around: Surroundings, findings: Finding
 def _bind(item: Node, wanted: _Wanted, around: Surroundings, findings: Findings) -> list[Mount]:
     source = wanted.source
     if source.startswith("/"):
-        refusal = _outside(source, around.allow)
+        refusal = _outside(source, wanted.read_only, around)
         normal = posixpath.normpath("/" + source.lstrip("/"))
     else:
         refusal = _inside(source, wanted.read_only, around.manifest)
@@ -158,16 +183,30 @@ def _bind(item: Node, wanted: _Wanted, around: Surroundings, findings: Findings)
     return [Mount("bind", normal, posixpath.normpath(wanted.target), wanted.read_only)]
 
 
-def _outside(source: str, allow: frozenset[str]) -> str:
+def _outside(source: str, read_only: bool, around: Surroundings) -> str:
     """Why an absolute source is refused, or an empty text."""
     if not _ABSOLUTE.fullmatch(source):
         return "is no plain absolute path. Write it without '//', '.' and '..'"
     path = posixpath.normpath(source)
-    allowed = {posixpath.normpath(entry) for entry in allow if entry.startswith("/")}
-    if path in allowed or (path not in _SOCKETS and any(_is_below(path, entry) for entry in allowed)):
+    allowed = {posixpath.normpath(entry) for entry in around.allow if entry.startswith("/")}
+    if path not in allowed and (path in _SOCKETS or not any(_is_below(path, entry) for entry in allowed)):
+        what = "is the container engine itself" if path in _SOCKETS else "lies outside the manifest's folder"
+        advice = f"{what}. Use a folder beside the manifest, or let the host's {ALLOW_FILE} permit it"
+        return f"{advice}. That file permits nothing now: {around.allow_trouble}" if around.allow_trouble else advice
+    if not allowed & _SOCKETS and any(_is_below(socket, path) for socket in _SOCKETS):
+        return f"holds the container engine's socket, which {ALLOW_FILE} does not name. Mount a folder below it"
+    return _by_whole_path(path, read_only, around)
+
+
+def _by_whole_path(path: str, read_only: bool, around: Surroundings) -> str:
+    """Why a permitted path is refused nevertheless: what is ours stays ours when its whole path is written."""
+    if not around.folder:
         return ""
-    what = "is the container engine itself" if path in _SOCKETS else "lies outside the manifest's folder"
-    return f"{what}. Use a folder beside the manifest, or let the host's /etc/swiftdeploy/allow.yaml permit it"
+    if path == around.folder or _is_below(around.folder, path):
+        return "holds the manifest's own folder, by which SwiftDeploy decides. Mount a folder below that one"
+    if _is_below(path, around.folder):
+        return _inside(posixpath.relpath(path, around.folder), read_only, around.manifest)
+    return ""
 
 
 def _inside(source: str, read_only: bool, manifest: str) -> str:

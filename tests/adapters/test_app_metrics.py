@@ -123,6 +123,7 @@ def test_path_names_and_what_does_not_count_are_the_services(metrics):
     assert [request.split(b"\r\n")[0] for request in asked] == [b"GET /internal/prom HTTP/1.1"]
 
 
+@pytest.mark.fault("H2", "H7")
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "401 No", "404 Not Found", "405 No", "501 No"])
 def test_an_answer_that_there_is_no_page_is_absence(metrics, status):
     with server(answer(page(), status, more="Location: http://127.0.0.1:1/\r\n")) as port:
@@ -130,6 +131,7 @@ def test_an_answer_that_there_is_no_page_is_absence(metrics, status):
     assert found == Unread(f"/metrics answers {status[:3]}", is_absent=True)
 
 
+@pytest.mark.fault("H1")
 @pytest.mark.parametrize("status", ["500 Error", "503 Busy", "429 Slow", "204 None", "206 Part"])
 def test_any_other_answer_is_unknown(metrics, status):
     with server(answer(page(), status)) as port:
@@ -144,6 +146,7 @@ def test_a_page_of_another_kind_is_absence(metrics, kind):
     assert found.is_absent
 
 
+@pytest.mark.fault("H7")
 def test_a_page_without_the_families_is_absence(metrics):
     with server(answer(b"go_goroutines 7\n")) as port:
         found = read(metrics, target(port))
@@ -176,6 +179,7 @@ HOSTILE: dict[str, Serve | bytes] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault("H2", "H3")
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_hostile_page_is_unknown_in_time_and_never_absent(metrics, what):
     with server(HOSTILE[what]) as port:
@@ -185,6 +189,7 @@ def test_a_hostile_page_is_unknown_in_time_and_never_absent(metrics, what):
     assert found.why
 
 
+@pytest.mark.fault("H2")
 def test_one_that_drips_does_not_keep_the_others_waiting(metrics):
     with server(drip) as slow, server(answer(page())) as good:
         targets = [target(slow, number) for number in range(1, 15)] + [target(good, 15)]
@@ -220,6 +225,7 @@ def test_a_container_that_cannot_be_asked_is_unknown(metrics, changes, words):
     assert read(metrics, target(3000, **changes)) == Unread(words)
 
 
+@pytest.mark.fault("H1")
 def test_a_closed_port_is_unknown(metrics):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -75,6 +75,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.fault("B32")
 @given(st.dictionaries(st.sampled_from([*inspected(), "Labels"]), JSON), JSON)
 def test_no_answer_breaks_the_decoder(changes: dict[str, Any], inner: Any) -> None:
     answer = inspected(**{**changes, "Id": "x"})
@@ -91,11 +92,13 @@ def test_no_answer_breaks_the_decoder(changes: dict[str, Any], inner: Any) -> No
     decode.pull_failure(answer)
 
 
+@pytest.mark.fault("B32")
 def test_a_state_nobody_has_heard_of_is_unknown() -> None:
     assert container(inspected(State={"Status": "hibernating"})).status is Status.UNKNOWN
     assert container(inspected(State={})).status is Status.UNKNOWN
 
 
+@pytest.mark.fault("B40")
 @pytest.mark.parametrize(("key", "value"), [("project", "other"), ("instance", "i2"), ("instance", None)])
 def test_what_carries_another_project_or_instance_is_not_ours(key: str, value: str | None) -> None:
     labels = {**LABELS, f"io.swiftdeploy.{key}": value}
@@ -136,6 +139,7 @@ def test_a_container_that_never_ran_has_no_exit_code_and_no_start() -> None:
     assert (found.exit_code, found.started_at, found.docker_health) == (None, "", None)
 
 
+@pytest.mark.fault("B17")
 def test_a_start_that_failed_shows_its_code_and_its_reason() -> None:
     failed = container(inspected(State={"Status": "created", "ExitCode": 128, "Error": "port is already allocated"}))
     assert (failed.exit_code, failed.error) == (128, "port is already allocated")
@@ -171,6 +175,7 @@ def test_a_networks_addresses_and_subnets_are_read() -> None:
     assert decode.subnets({"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}}) == set()
 
 
+@pytest.mark.fault("B33")
 def test_of_networks_with_one_name_ours_then_the_busiest_then_the_lowest_id_is_best() -> None:
     theirs = ObservedNetwork("a", "net", ours=False, attached=9)
     idle, busy, busy_too = (ObservedNetwork(i, "net", ours=True, attached=n) for i, n in (("b", 0), ("d", 2), ("c", 2)))
@@ -186,6 +191,7 @@ def test_an_images_version_is_what_it_says_itself() -> None:
     assert decode.image({"Id": "i"}, "a", "b").is_substitute
 
 
+@pytest.mark.fault("B9")
 def test_a_pull_that_fails_says_so_under_status_200() -> None:
     assert decode.pull_failure({"errorDetail": {"message": "denied"}, "error": "denied"}) == "denied"
     assert decode.pull_failure({"status": "Pulling fs layer"}) is None
@@ -323,6 +329,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.fault("B16", "B36", "B38")
 @pytest.mark.parametrize(("said", "read"), WORDS)
 def test_a_refusal_is_one_clear_sentence(said: str, read: str) -> None:
     assert decode.meaning(said).startswith(read)
@@ -332,6 +339,7 @@ def test_a_long_refusal_is_shortened() -> None:
     assert len(decode.meaning("x" * 10_000)) < 400
 
 
+@pytest.mark.fault("B7", "B17")
 def test_the_holder_of_a_name_and_of_a_port_are_read_from_the_words() -> None:
     said = f'Conflict. The container name "/a" is already in use by container "{"ab" * 32}". You have to remove it.'
     assert decode.name_holder(said) == "ab" * 32

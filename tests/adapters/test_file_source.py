@@ -73,6 +73,7 @@ def desk(tmp_path: Path) -> Desk:
 # ---------------------------------------------------------------- settled
 
 
+@pytest.mark.fault("E1")
 def test_a_file_written_in_place_is_believed_when_it_looks_the_same_twice(desk: Desk) -> None:
     assert not desk.load().settled
     desk.clock.seconds += SETTLE_S / 2
@@ -81,6 +82,7 @@ def test_a_file_written_in_place_is_believed_when_it_looks_the_same_twice(desk: 
     assert desk.load().settled
 
 
+@pytest.mark.fault("E1", "E8")
 def test_a_writer_at_work_starts_the_wait_anew(desk: Desk) -> None:
     desk.load()
     for length in (20, 40, 60):
@@ -128,6 +130,7 @@ def test_a_file_that_nobody_touched_for_long_is_believed_at_once(desk: Desk) -> 
     assert desk.load().settled
 
 
+@pytest.mark.fault("E1")
 def test_a_policy_that_is_being_written_is_not_believed_either(desk: Desk) -> None:
     desk.load_old()
     desk.write("package swiftdeploy.admission.user\n", "policies/mine.rego")
@@ -139,12 +142,14 @@ def test_a_policy_that_is_being_written_is_not_believed_either(desk: Desk) -> No
 # ---------------------------------------------------------------- what is refused
 
 
+@pytest.mark.fault("E4")
 def test_a_missing_manifest_says_what_to_do(desk: Desk) -> None:
     desk.path.unlink()
     assert "there is no manifest.yaml here" in desk.message()
     assert desk.load().desired is None
 
 
+@pytest.mark.fault("E6")
 def test_a_symbolic_link_is_refused(desk: Desk) -> None:
     desk.path.rename(desk.folder / "real.yaml")
     desk.path.symlink_to("real.yaml")
@@ -158,18 +163,21 @@ def test_a_linked_folder_is_fine(desk: Desk, tmp_path: Path) -> None:
     assert FileSource(tmp_path / "current/manifest.yaml", desk.clock).load().desired is not None
 
 
+@pytest.mark.fault("E6")
 def test_a_pipe_is_refused_without_waiting_for_a_writer(desk: Desk) -> None:
     desk.path.unlink()
     os.mkfifo(desk.path)
     assert "is not a regular file" in desk.message()
 
 
+@pytest.mark.fault("E6")
 def test_a_folder_is_refused(desk: Desk) -> None:
     desk.path.unlink()
     desk.path.mkdir()
     assert "is not a regular file" in desk.message()
 
 
+@pytest.mark.fault("E5")
 def test_a_huge_file_is_refused_and_not_read_to_its_end(desk: Desk) -> None:
     with desk.path.open("r+b") as file:
         file.truncate(1024**4)
@@ -184,6 +192,7 @@ def test_a_file_we_may_not_read_says_what_to_do(desk: Desk) -> None:
     assert "may not be read by this user; `chmod +r manifest.yaml`" in desk.message()
 
 
+@pytest.mark.fault("E5")
 def test_bytes_that_are_no_text_are_a_problem_and_no_crash(desk: Desk) -> None:
     desk.path.write_bytes(b"\xff\xfe\x00services")
     assert (desk.load().desired, desk.load().parsed) == (None, False)

@@ -58,6 +58,7 @@ def test_writing_in_place_is_heard_and_is_no_rename(ear: Ear, manifest: Path) ->
     assert ear.hears(lambda: manifest.write_text("two")) is False
 
 
+@pytest.mark.fault("E3")
 def test_a_file_that_is_deleted_and_made_anew_is_heard(ear: Ear, manifest: Path) -> None:
     assert ear.hears(manifest.unlink) is False
     while not ear.heard.empty():
@@ -145,6 +146,7 @@ def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:
         FileWatch(tmp_path / "nowhere/manifest.yaml", lambda _: None)
 
 
+@pytest.mark.fault("C10")
 def test_where_inotify_has_no_watches_left_the_folder_is_looked_at_now_and_then(
     manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

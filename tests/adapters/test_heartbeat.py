@@ -52,6 +52,7 @@ def test_work_after_a_rest_cut_short_counts_at_once(world: World) -> None:
     assert world.after(6) == 6
 
 
+@pytest.mark.fault("C12")
 def test_time_spent_waiting_for_a_disk_is_no_silence(world: World) -> None:
     assert world.after(10) == 10
     world.disk_is_slow = True
@@ -68,6 +69,7 @@ def test_a_disk_that_was_slow_long_ago_excuses_nothing(world: World) -> None:
     assert world.after(30) == 30
 
 
+@pytest.mark.fault("A9")
 def test_time_in_which_nobody_could_look_is_no_silence(world: World) -> None:
     """The process was frozen: a sleeping laptop, a paused virtual machine, SIGSTOP."""
     assert world.after(10, look_every_s=10) == 10
@@ -81,6 +83,7 @@ def test_a_late_look_is_no_credit_for_what_comes(world: World) -> None:
     assert world.after(20, look_every_s=10) == 10
 
 
+@pytest.mark.fault("A10")
 def test_a_heart_beats_until_the_loop_is_silent_for_too_long(world: World) -> None:
     told, ended = threading.Semaphore(0), threading.Event()
     silences: list[float] = []

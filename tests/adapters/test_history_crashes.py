@@ -137,7 +137,7 @@ def powered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Power:
     return power
 
 
-@pytest.mark.fault("C5", "C7")
+@pytest.mark.fault("A16", "C5", "C7")
 def test_a_power_cut_at_any_moment_loses_nothing_that_was_promised(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

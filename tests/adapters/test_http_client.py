@@ -106,6 +106,7 @@ def test_status_and_headers_are_answered() -> None:
     assert response.header("absent") is None
 
 
+@pytest.mark.fault("G6", "H2")
 def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     with server(says(OK + b"Content-Length: 6\r\n\r\nsecret")) as elsewhere:
         location = f"Location: http://{elsewhere}/\r\nContent-Length: 0\r\n\r\n".encode()
@@ -180,6 +181,7 @@ def then(first: bytes, rest: Talk) -> Talk:
     return talk
 
 
+@pytest.mark.fault("H2")
 @pytest.mark.parametrize(
     "talk",
     [
@@ -205,6 +207,7 @@ def test_a_server_that_does_not_read_is_left_at_the_deadline() -> None:
     assert raised.value.failure is Failure.TIMEOUT
 
 
+@pytest.mark.fault("H2")
 @pytest.mark.parametrize(
     "talk",
     [

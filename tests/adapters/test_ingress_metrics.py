@@ -131,6 +131,7 @@ def test_a_line_that_is_still_being_written_waits(world):
     assert requests(reading(world)) == (2, 1)
 
 
+@pytest.mark.fault("H11")
 def test_one_who_is_new_at_an_address_starts_with_nothing(world):
     reading(world)
     world.says(line("10.0.0.2", 500))
@@ -139,6 +140,7 @@ def test_one_who_is_new_at_an_address_starts_with_nothing(world):
     assert requests(reading(world, target(id="new"), of="new")) == (1, 0)
 
 
+@pytest.mark.fault("H4")
 def test_one_who_was_started_again_keeps_what_its_end_failed(world):
     reading(world)
     world.says(line("10.0.0.2"))
@@ -200,6 +202,7 @@ def test_a_log_too_long_for_one_look_is_read_on_at_the_next(world):
     assert requests(reading(world)) == (60_000, 0)
 
 
+@pytest.mark.fault("I12")
 def test_damage_is_unknown_unless_it_is_what_a_full_disk_leaves(world):
     reading(world)
     world.says("~10.0.0.2:3000|20", *[line("10.0.0.2")] * 500)
@@ -217,6 +220,7 @@ def test_a_file_without_lines_is_not_read_for_ever(world):
     assert requests(reading(world)) == (1, 0)
 
 
+@pytest.mark.fault("C6")
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"entries": {"10.0.0.2": 5}}', '{"entries": 7}', "\xff", "null", "[" * 5000]
 )

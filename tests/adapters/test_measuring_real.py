@@ -253,6 +253,7 @@ def test_no_line_is_lost_where_the_log_is_read_and_nginx_reloads_under_load(site
     assert set(sent) == {200}
 
 
+@pytest.mark.fault("I12")
 def test_a_full_log_costs_no_request_and_is_read_again_afterwards(site, metrics):
     running = site(log_size="64k")
     log = Path(f"/proc/{running.observed(running.nginx).pid}/root{EVIDENCE_LOG}")

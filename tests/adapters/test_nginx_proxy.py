@@ -230,6 +230,7 @@ def test_nothing_is_signalled_before_the_note_is_written(bench: Bench) -> None:
     assert bench.boxes.signals == []
 
 
+@pytest.mark.fault("C6")
 @pytest.mark.parametrize("note", ["", "{", "[]", "null", '{"workers": 5}', '{"workers": [[1]], "container": "c1"}'])
 def test_a_damaged_note_is_no_note(bench: Bench, note: str) -> None:
     bench.proxy.apply(PrepareProxy(()))
@@ -267,6 +268,7 @@ def test_a_note_about_another_container_counts_nobody(bench: Bench) -> None:
 # ── flags ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("I13")
 def test_a_weight_is_that_many_buckets_from_the_first(bench: Bench) -> None:
     bench.proxy.apply(PrepareProxy(("app",)))
     for weight in (0, 1, 5, 100):
@@ -280,6 +282,7 @@ def test_links_are_relative_so_that_they_hold_inside_the_container(bench: Bench)
     assert os.readlink(bench.live / "flags/app") == "../sets/0"
 
 
+@pytest.mark.fault("I11")
 @pytest.mark.parametrize("damage", ["flag gone", "flag too many", "flag is a folder", "set gone", "link elsewhere"])
 def test_damaged_flags_are_no_weight_and_are_mended(bench: Bench, damage: str) -> None:
     bench.proxy.apply(PrepareProxy(("app",)))
@@ -303,6 +306,7 @@ def test_damaged_flags_are_no_weight_and_are_mended(bench: Bench, damage: str) -
     assert bench.weights == {"app": 5}
 
 
+@pytest.mark.fault("C1")
 @pytest.mark.parametrize("weight", [0, 100])
 def test_the_way_back_needs_no_free_byte(bench: Bench, monkeypatch: pytest.MonkeyPatch, weight: int) -> None:
     bench.proxy.apply(PrepareProxy(("app",)))
@@ -335,6 +339,7 @@ def test_a_folder_in_a_links_place_is_a_failure_in_words(bench: Bench) -> None:
 # ── sockets and configurations ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("I15")
 def test_a_stale_socket_goes_and_a_living_one_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.proxy.apply(PrepareProxy(()))
     monkeypatch.chdir(bench.run)

@@ -170,6 +170,7 @@ def test_a_manifest_is_admitted(running: Engine) -> None:
     assert running.port.evaluate("admission", question, running.revision).allow
 
 
+@pytest.mark.fault("G7")
 @pytest.mark.parametrize("domain", policy.domains())
 @pytest.mark.parametrize("value", [None, False, True, "0", "NaN", [], {}, -1, {"unknown": "why"}])
 def test_nothing_confusing_is_allowed(running: Engine, domain: str, value: Json) -> None:
@@ -194,6 +195,7 @@ def test_a_question_that_cannot_be_sent_is_unknown(running: Engine) -> None:
     assert not verdict.allow
 
 
+@pytest.mark.fault("G10")
 def test_another_revision_has_no_answer_here(running: Engine) -> None:
     other = "0" * 64
     port = opa.OpaPolicy(lambda _: running.socket_for(running.revision), running.token)
@@ -300,6 +302,7 @@ def test_health_tells_nothing_but_that(running: Engine) -> None:
     assert (response.status, response.body.strip()) == (200, b"{}")
 
 
+@pytest.mark.fault("G15")
 def test_a_wrong_token_is_said_to_be_one(running: Engine) -> None:
     port = opa.OpaPolicy(running.socket_for, lambda: "0" * 64)
     assert port.ready(running.revision) == (False, "OPA refused our token (HTTP 401)")
@@ -365,6 +368,7 @@ def changed(binary: str, name: str, text: str) -> Iterator[Engine]:
         yield started
 
 
+@pytest.mark.fault("G4")
 def test_two_decisions_at_once_are_none(binary: str) -> None:
     over = 'package swiftdeploy.infrastructure\n\ndecision := {"allow": true} if input.cpu_load\n'
     with changed(binary, "over.rego", over) as started:
@@ -373,6 +377,7 @@ def test_two_decisions_at_once_are_none(binary: str) -> None:
     assert "eval_conflict_error" in verdict.reason
 
 
+@pytest.mark.fault("G11")
 def test_a_policy_that_allows_an_empty_question_is_never_ready(binary: str) -> None:
     text = policy.bundle(desired())["infrastructure.rego"]
     with changed(binary, "infrastructure.rego", text[: text.index("violations :=")] + "violations := []\n") as started:
@@ -380,6 +385,7 @@ def test_a_policy_that_allows_an_empty_question_is_never_ready(binary: str) -> N
     assert detail == (False, "policy infrastructure allows an empty question: it would allow anything")
 
 
+@pytest.mark.fault("G11")
 def test_a_domain_without_a_policy_is_never_ready(binary: str) -> None:
     with changed(binary, "admission.rego", "package nothing\n") as started:
         ready, detail = started.port.ready(started.revision)
@@ -387,6 +393,7 @@ def test_a_domain_without_a_policy_is_never_ready(binary: str) -> None:
     assert detail.startswith("OPA has no decision for admission")
 
 
+@pytest.mark.fault("G11")
 @pytest.mark.parametrize("text", ["package x\n\nallow if {", "package x\nallow { true }"])
 def test_a_broken_policy_stops_the_start_with_opas_own_message(binary: str, text: str) -> None:
     with engine(binary, desired(broken=text)) as started:
@@ -399,6 +406,7 @@ def test_a_broken_policy_stops_the_start_with_opas_own_message(binary: str, text
 # --- down, late, and in the way ------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("G1")
 def test_a_killed_opa_is_unreachable_and_comes_back_on_its_stale_socket(binary: str) -> None:
     with engine(binary, desired()) as started:
         started.wait()
@@ -427,6 +435,7 @@ def test_a_predecessor_that_is_killed_leaves_its_successors_socket_alone(binary:
         assert started.port.ready(started.revision)[0]
 
 
+@pytest.mark.fault("G2")
 def test_a_stopped_opa_is_late_and_no_later_than_the_deadline(binary: str) -> None:
     with engine(binary, desired()) as started:
         started.wait()
@@ -487,6 +496,7 @@ def floods(connection: socket.socket) -> None:
 STALE = json.dumps({"result": {"allow": True, "revision": "r", "asked": "of yesterday"}}).encode()
 
 
+@pytest.mark.fault("G2", "G3", "G5", "G6", "G7", "G9")
 @pytest.mark.parametrize(
     ("talk", "why"),
     [
@@ -511,6 +521,7 @@ def test_what_is_not_opa_decides_nothing(talk: Callable[[socket.socket], None], 
         assert port.ready("r")[0] is False
 
 
+@pytest.mark.fault("G15")
 def test_a_token_that_cannot_be_read_is_unknown() -> None:
     def token() -> str:
         raise StateError("/run/opa-token: permission denied")

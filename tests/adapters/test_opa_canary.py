@@ -146,6 +146,7 @@ def test_the_guides_words_deny_an_operators_promotion(running: Engine) -> None:
         assert (verdict.allow, verdict.action, verdict.reason) == (False, "hold", words)
 
 
+@pytest.mark.fault("H1")
 @pytest.mark.parametrize("nothing", [None, math.nan, math.inf])
 def test_what_was_not_measured_waits(running: Engine, nothing: float | None) -> None:
     window = policy.AskedWindow(0, nothing, nothing, 30.0, "no requests")
@@ -154,6 +155,7 @@ def test_what_was_not_measured_waits(running: Engine, nothing: float | None) -> 
     assert verdict.reason.startswith("Not enough evidence: error_rate is unknown: no requests; p99_latency is unknown")
 
 
+@pytest.mark.fault("G7")
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(["last", "first", "late"]),

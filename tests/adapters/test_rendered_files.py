@@ -34,6 +34,7 @@ def sha256(text: str) -> str:
 # ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("C8")
 def test_a_link_in_a_files_place_is_refused_and_its_target_stays(files: RenderedFiles, root: Path) -> None:
     target = root.parent / "target"
     target.write_text("precious")
@@ -61,6 +62,7 @@ def test_a_link_in_a_folders_place_leads_nowhere(files: RenderedFiles, root: Pat
     assert files.digests() == {}
 
 
+@pytest.mark.fault("C8")
 def test_pipes_and_folders_are_neither_read_nor_replaced(files: RenderedFiles, root: Path) -> None:
     root.mkdir()
     os.mkfifo(root / "pipe")
@@ -70,6 +72,7 @@ def test_pipes_and_folders_are_neither_read_nor_replaced(files: RenderedFiles, r
         assert files.apply(WriteFile(path, "x")).outcome is Outcome.FAILED
 
 
+@pytest.mark.fault("C1", "C2", "C3", "C4")
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -120,6 +123,7 @@ def test_a_disk_that_is_really_full_says_so(tmp_path: Path) -> None:
 # ── what it does ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("I11")
 def test_an_edit_by_hand_is_seen_whatever_it_keeps(files: RenderedFiles, root: Path) -> None:
     files.apply(WriteFile("a", "one"))
     files.digests()
@@ -151,6 +155,7 @@ def test_a_file_that_did_not_change_is_not_read_again(files: RenderedFiles, monk
     assert files.digests() == first
 
 
+@pytest.mark.fault("C11")
 def test_a_file_nobody_can_read_differs_from_every_text(
     files: RenderedFiles, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +178,7 @@ def test_what_the_proxy_keeps_there_is_none_of_ours(files: RenderedFiles, root: 
     assert files.digests() == {"nginx/live/nginx.conf": sha256("x")}
 
 
+@pytest.mark.fault("C5")
 def test_what_a_crash_left_half_written_is_neither_seen_nor_in_the_way(files: RenderedFiles, root: Path) -> None:
     files.apply(WriteFile("a", "one"))
     (root / ".a.swiftdeploy-new").write_text("ha")

@@ -235,6 +235,7 @@ def test_revisions_that_nobody_can_go_back_to_are_forgotten(folder: StateDir) ->
     assert store.kept() == RolloutFiles(folder).kept() == (two,)
 
 
+@pytest.mark.fault("C6")
 @pytest.mark.parametrize(
     "name", [rollout_store.ROLLOUT, rollout_store.LAST_GOOD, f"revisions/{release().revision}.json"]
 )
@@ -264,6 +265,7 @@ def test_a_file_that_is_damaged_or_newer_counts_as_absent(folder: StateDir, name
     assert found == {other: other != name for other in found}
 
 
+@pytest.mark.fault("A13")
 def test_one_revision_of_a_newer_version_does_not_hide_the_others(folder: StateDir) -> None:
     store = RolloutFiles(folder)
     store.keep(kept(service()))
@@ -274,6 +276,7 @@ def test_one_revision_of_a_newer_version_does_not_hide_the_others(folder: StateD
     assert newer.exists(), "what a newer version wrote is left alone"
 
 
+@pytest.mark.fault("A13")
 def test_a_rollout_of_a_newer_version_is_refused_and_left_alone(folder: StateDir) -> None:
     RolloutFiles(folder).save(rollout())
     path = folder.path / rollout_store.ROLLOUT

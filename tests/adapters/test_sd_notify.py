@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import re
 import secrets
@@ -107,10 +109,10 @@ class Manager:
 
 
 @contextmanager
-def daemon(folder: Path, manager: Manager | None) -> Iterator[subprocess.Popen[str]]:
-    """The daemon in `folder`, told of `manager`; it has no engine."""
+def daemon(folder: Path, manager: Manager | None, **given: str) -> Iterator[subprocess.Popen[str]]:
+    """The daemon in `folder`, told of `manager`, with `given` in its environment; it has no engine."""
     (folder / "manifest.yaml").write_text(MANIFEST)
-    environment = {**os.environ, "DOCKER_HOST": f"unix://{folder}/no-engine.sock"}
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{folder}/no-engine.sock", **given}
     environment |= {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": f"{WATCHDOG_S * 1e6:.0f}"} if manager else {}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -143,6 +145,7 @@ def abstract() -> Iterator[Manager]:
     made.close()
 
 
+@pytest.mark.fault("A5", "A7", "A15")
 def test_it_says_when_it_is_ready_lives_while_it_rests_reloads_and_stops(manager: Manager, tmp_path: Path) -> None:
     with daemon(tmp_path, manager) as process:
         assert manager.wait_for(lambda said: True, "a word").startswith("READY=1\n")
@@ -266,6 +269,39 @@ def test_nobody_there_is_no_trouble(tmp_path: Path) -> None:
     Notifier("/" + "x" * 200).tell("READY=1")
 
 
+@pytest.mark.control("K18")
 def test_what_others_wrote_cannot_add_a_line_to_the_status(abstract: Manager) -> None:
     Notifier(abstract.address).status("bad\nREADY=1\x1b[2J")
     assert abstract.hear(LIMIT_S) == "STATUS=bad\\nREADY=1\\x1b[2J"
+
+
+# ---------------------------------------------------------------- rough treatment
+
+
+@pytest.mark.fault("A6")
+def test_one_that_is_killed_while_it_stops_starts_as_if_nothing_had_been(abstract: Manager, tmp_path: Path) -> None:
+    with daemon(tmp_path, abstract) as process:
+        abstract.wait_for(lambda said: said.startswith("STATUS=cycle"), "the first cycle")
+        (tmp_path / "stuck").touch()
+        process.send_signal(signal.SIGHUP)
+        abstract.wait_for(lambda said: "RELOADING=1" in said, "a cycle that does not end")
+        process.send_signal(signal.SIGTERM)
+        abstract.wait_for_line("STOPPING=1")
+        process.kill()
+        process.wait()
+    abstract.forget()
+    with daemon(tmp_path, abstract) as process:
+        abstract.wait_for(lambda said: said.startswith("STATUS=cycle"), "the next one's first cycle")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0
+    history = [json.loads(line) for line in (tmp_path / "state/history.jsonl").read_text().splitlines()]
+    assert all(later["prev"] == earlier["hash"] for earlier, later in itertools.pairwise(history))
+
+
+@pytest.mark.fault("A17")
+def test_an_odd_environment_changes_nothing(abstract: Manager, tmp_path: Path) -> None:
+    odd = {"LC_ALL": "xx_XX.none", "LANG": "", "TZ": "No/Such:Zone", "HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
+    with daemon(tmp_path, abstract, **odd) as process:
+        abstract.wait_for(lambda said: said.startswith("STATUS=cycle"), "a cycle")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0

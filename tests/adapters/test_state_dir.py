@@ -322,7 +322,7 @@ def test_garbage_is_set_aside_and_never_raises(state: StateDir, content: bytes) 
     assert (loaded.value, loaded.kept_as) == (None, "rollout.json.corrupt-1")
 
 
-@pytest.mark.fault("C6")
+@pytest.mark.fault("A13", "C6")
 def test_a_newer_version_s_file_is_left_alone(state: StateDir) -> None:
     body = b"{}"
     newer = b'{"format":2,"sha256":"%b","state":%b}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
@@ -351,6 +351,7 @@ def test_the_instance_is_chosen_once(state: StateDir) -> None:
 # --- the lock
 
 
+@pytest.mark.fault("J1")
 def test_a_second_lock_is_refused_and_says_who_holds_the_first(state: StateDir) -> None:
     with state.lock("reconcilerd", NOW) as held:
         assert held.still_mine()
@@ -366,6 +367,7 @@ def test_a_second_lock_is_refused_and_says_who_holds_the_first(state: StateDir) 
     state.lock().release()
 
 
+@pytest.mark.fault("A1", "J1")
 def test_a_killed_holder_holds_nothing(state: StateDir) -> None:
     script = f"""
 import time
@@ -385,6 +387,7 @@ time.sleep(60)
     state.lock().release()
 
 
+@pytest.mark.fault("J2")
 def test_a_removed_lock_file_is_noticed_by_the_one_who_held_it(state: StateDir) -> None:
     first = state.lock()
     (state.path / "run/lock").unlink()
@@ -392,6 +395,7 @@ def test_a_removed_lock_file_is_noticed_by_the_one_who_held_it(state: StateDir) 
     assert (first.still_mine(), second.still_mine()) == (False, True)
 
 
+@pytest.mark.fault("J4")
 def test_a_child_does_not_keep_the_lock(state: StateDir) -> None:
     held = state.lock()
     script = [sys.executable, "-c", "print('ready', flush=True); input()"]
@@ -403,6 +407,7 @@ def test_a_child_does_not_keep_the_lock(state: StateDir) -> None:
     child.communicate(b"\n")
 
 
+@pytest.mark.fault("C4")
 def test_only_our_own_leftovers_are_removed(state: StateDir, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("x")
     ours = [".rollout.json.123-1.tmp", "rendered/.nginx.conf.1-22.tmp"]
@@ -484,7 +489,7 @@ def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
 # --- crashes
 
 
-@pytest.mark.fault("C5", "C7")
+@pytest.mark.fault("A16", "C5", "C7")
 @pytest.mark.usefixtures("no_sync")
 def test_a_crash_at_any_byte_loses_what_was_torn_and_nothing_else(tmp_path: Path) -> None:
     filled(tmp_path / "s", 6).close()
@@ -514,7 +519,7 @@ def again(directory: Path, content: bytes) -> None:
     (directory / "history.jsonl").write_bytes(content)
 
 
-@pytest.mark.fault("C7")
+@pytest.mark.fault("A16", "C7")
 @pytest.mark.parametrize("zeros", [1, 4095, 4096, 65_535, 65_536])
 def test_zeros_at_the_end_are_torn(tmp_path: Path, zeros: int) -> None:
     filled(tmp_path / "s", 3).close()

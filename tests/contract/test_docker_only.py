@@ -45,6 +45,7 @@ def client_of(stage: Stage) -> docker.APIClient:
 # ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("B37")
 @on_docker
 def test_a_missing_directory_is_refused_and_not_created(docker_stage: Stage) -> None:
     missing = f"/tmp/{docker_stage.world.project}/none"
@@ -55,6 +56,7 @@ def test_a_missing_directory_is_refused_and_not_created(docker_stage: Stage) -> 
     assert not os.path.exists(missing)
 
 
+@pytest.mark.fault("B17", "I6")
 @on_docker
 def test_a_port_that_a_process_holds_is_named(docker_stage: Stage, free_port: int) -> None:
     assert can_bind(free_port)
@@ -146,6 +148,7 @@ def test_inside_nothing_can_be_written_but_what_was_given(docker_stage: Stage) -
     assert "NoNewPrivs:\t1" in said
 
 
+@pytest.mark.fault("B33")
 @on_docker
 def test_two_networks_of_one_name_do_not_keep_a_container_from_starting_again(docker_stage: Stage) -> None:
     docker_stage.must(docker_stage.creation("a", address=docker_stage.address(20)))
@@ -168,6 +171,7 @@ def test_the_stop_signal_comes_first_and_the_kill_after_the_grace(docker_stage: 
     assert docker_stage.container("a").exit_code == 137
 
 
+@pytest.mark.fault("B22")
 @on_docker
 def test_running_out_of_memory_is_seen(docker_stage: Stage) -> None:
     fills = ("sh", "-c", "cat /dev/zero > /tmp/x; sleep 9")
@@ -233,6 +237,7 @@ def test_health_that_changes_is_heard(docker_stage: Stage) -> None:
         assert woken.get(timeout=10) == f"{docker_stage.name('a')} health_status: healthy"
 
 
+@pytest.mark.fault("A15", "B30")
 def test_an_engine_that_is_not_there_is_waited_for_and_stopping_is_quick(tmp_path: object) -> None:
     woken: queue.Queue[str] = queue.Queue()
     events = EngineEvents("p", woken.put, base_url=f"unix://{tmp_path}/none.sock")

@@ -152,6 +152,7 @@ def refused(path: Path) -> tuple[str, Result]:
     return str(error.value), engine.apply(StartContainer("x"))
 
 
+@pytest.mark.fault("B1")
 def test_a_missing_socket_says_what_to_start(folder: Path) -> None:
     words, result = refused(folder / "none.sock")
     assert (
@@ -161,6 +162,7 @@ def test_a_missing_socket_says_what_to_start(folder: Path) -> None:
     assert result == Result(Outcome.FAILED, words)
 
 
+@pytest.mark.fault("B1")
 def test_a_socket_nobody_listens_on_says_what_to_start(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(folder / "docker.sock"))
@@ -169,6 +171,7 @@ def test_a_socket_nobody_listens_on_says_what_to_start(folder: Path) -> None:
     assert result.outcome is Outcome.FAILED
 
 
+@pytest.mark.fault("B1")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
 def test_a_socket_we_may_not_use_says_which_group_to_join(fake: FakeEngine) -> None:
     path = Path(str(fake.server_address))
@@ -191,6 +194,7 @@ def test_a_missing_engine_is_a_bad_fact_and_no_crash(folder: Path) -> None:
     assert "systemctl start docker" in words
 
 
+@pytest.mark.fault("A15", "B2")
 def test_an_engine_that_comes_back_is_used_again(folder: Path) -> None:
     path = folder / "docker.sock"
     engine = engine_at(path)
@@ -205,6 +209,7 @@ def test_an_engine_that_comes_back_is_used_again(folder: Path) -> None:
     engine.close()
 
 
+@pytest.mark.fault("B16")
 def test_an_engine_that_was_replaced_by_an_older_one_is_asked_its_version_anew(
     fake: FakeEngine, engine: DockerEngine
 ) -> None:
@@ -220,6 +225,7 @@ def test_an_engine_that_was_replaced_by_an_older_one_is_asked_its_version_anew(
 # ── an act whose end nobody saw ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("B3", "B31")
 @pytest.mark.parametrize("trouble", [hang, reset, stop_halfway])
 def test_an_act_without_an_answer_is_neither_done_nor_failed(
     fake: FakeEngine, engine: DockerEngine, trouble: Reply
@@ -232,6 +238,7 @@ def test_an_act_without_an_answer_is_neither_done_nor_failed(
     assert engine.apply(RemoveContainer("c" * 64)).outcome in expected
 
 
+@pytest.mark.fault("B31", "B32")
 @pytest.mark.parametrize("trouble", [hang, reset, stop_halfway, say(200, b"<html>"), say(200, b'{"Id": ')])
 def test_a_look_without_an_answer_is_an_error_worth_another_look(
     fake: FakeEngine, engine: DockerEngine, trouble: Reply
@@ -242,6 +249,7 @@ def test_a_look_without_an_answer_is_an_error_worth_another_look(
     assert error.value.retryable
 
 
+@pytest.mark.fault("B32")
 @pytest.mark.parametrize("answer", [5, None, "text", {"a": 1}, [1, None, "x"], [[]]])
 def test_an_answer_of_another_shape_is_an_empty_one_or_an_error(
     fake: FakeEngine, engine: DockerEngine, answer: object
@@ -252,6 +260,7 @@ def test_an_answer_of_another_shape_is_an_empty_one_or_an_error(
         assert engine.observe(WANTED).containers == ()
 
 
+@pytest.mark.fault("B15")
 def test_a_refusal_is_a_failure_in_the_engines_words(fake: FakeEngine, engine: DockerEngine) -> None:
     fake.script["POST /start"] = say(500, {"message": "the moon is in the wrong house"})
     assert engine.apply(StartContainer("x")) == Result(
@@ -259,11 +268,23 @@ def test_a_refusal_is_a_failure_in_the_engines_words(fake: FakeEngine, engine: D
     )
 
 
+@pytest.mark.fault("B39")
+def test_what_an_authorization_plugin_denies_is_neither_done_nor_seen(fake: FakeEngine, engine: DockerEngine) -> None:
+    denied = say(403, {"message": "authorization denied by plugin opa-docker-authz: no containers today"})
+    fake.script |= {"POST /start": denied, "GET /networks": denied}
+    done = engine.apply(StartContainer("x"))
+    assert (done.outcome, "no containers today" in done.detail) == (Outcome.FAILED, True)
+    with pytest.raises(EngineError, match="no containers today"):
+        engine.observe(WANTED)
+
+
+@pytest.mark.fault("B29")
 def test_a_container_that_vanishes_between_list_and_look_is_not_there(fake: FakeEngine, engine: DockerEngine) -> None:
     fake.script["GET /containers/json"] = say(200, [{"Id": "c" * 64}])
     assert engine.observe(WANTED).containers == ()
 
 
+@pytest.mark.fault("B13")
 def test_a_removal_that_is_under_way_is_pending(fake: FakeEngine, engine: DockerEngine) -> None:
     fake.script["GET /json"] = say(200, OURS)
     fake.script["DELETE /" + "c" * 64] = say(409, {"message": "removal of container x is already in progress"})
@@ -272,6 +293,7 @@ def test_a_removal_that_is_under_way_is_pending(fake: FakeEngine, engine: Docker
     assert result.look_again_s is not None
 
 
+@pytest.mark.fault("B29", "J9")
 def test_nothing_is_removed_before_a_project_was_observed(fake: FakeEngine) -> None:
     engine = engine_at(Path(str(fake.server_address)))
     fake.script["GET /json"] = say(200, OURS)
@@ -359,6 +381,7 @@ def stream(*events: object) -> Reply:
     return lambda handler: handler.stream(*events)
 
 
+@pytest.mark.fault("B9")
 def test_an_error_in_a_pulls_stream_is_a_failure_with_a_growing_pause(fake: FakeEngine) -> None:
     now = [0.0]
     engine, woken = pulling(fake, Builds(), lambda: now[0])

@@ -329,6 +329,7 @@ def test_without_nginx_nothing_is_live_and_nothing_breaks(proxied: ProxyStage) -
     assert proxied.apply(ReloadProxy("f" * 64)).outcome is Outcome.FAILED
 
 
+@pytest.mark.fault("I1")
 def test_a_bad_configuration_is_refused_in_words_and_the_good_one_stays(proxied: ProxyStage) -> None:
     good = proxied.text()
     proxied.start(good)
@@ -347,6 +348,7 @@ def test_no_weight_is_below_nothing_or_above_everything(proxied: ProxyStage, wei
     assert proxied.observe().weights == {"app": 0}
 
 
+@pytest.mark.fault("I4", "I15")
 def test_after_a_kill_nginx_does_not_answer_until_its_socket_is_cleared(proxied: ProxyStage) -> None:
     text = proxied.text()
     proxied.start(text)
@@ -367,6 +369,7 @@ def test_after_a_kill_nginx_does_not_answer_until_its_socket_is_cleared(proxied:
 # ── what it does ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("I11")
 def test_lost_flags_are_seen_and_prepared_ones_keep_their_weight(proxied: ProxyStage) -> None:
     assert proxied.observe().weights == {}
     proxied.must(PrepareProxy(("app",)))
@@ -383,6 +386,7 @@ def test_every_weight_can_be_set_and_is_seen(proxied: ProxyStage) -> None:
         assert proxied.observe().weights == {"app": weight}
 
 
+@pytest.mark.fault("I5")
 def test_a_file_that_changed_is_not_live_before_a_reload(proxied: ProxyStage) -> None:
     first, second = proxied.text(), proxied.text("second@localhost")
     proxied.start(first)
@@ -393,6 +397,7 @@ def test_a_file_that_changed_is_not_live_before_a_reload(proxied: ProxyStage) ->
     proxied.until(lambda: proxied.observe().retiring == 0)
 
 
+@pytest.mark.fault("I3")
 def test_old_workers_are_counted_until_their_last_request_ends(proxied: ProxyStage) -> None:
     proxied.start(proxied.text())
     assert proxied.observe().retiring == 0
@@ -424,6 +429,7 @@ def test_traffic_follows_the_flags(proxied: ProxyStage, real: NginxWorld) -> Non
     assert 60 < shares[b"green"] < 140
 
 
+@pytest.mark.fault("I14")
 @with_nginx
 def test_a_slow_request_survives_the_reload(proxied: ProxyStage, real: NginxWorld) -> None:
     proxied.start(proxied.text())
@@ -433,6 +439,7 @@ def test_a_slow_request_survives_the_reload(proxied: ProxyStage, real: NginxWorl
     assert real.slow_answer == [b"blue"]
 
 
+@pytest.mark.fault("I3")
 @with_nginx
 def test_from_the_first_moment_of_a_reload_every_old_worker_is_counted(proxied: ProxyStage, real: NginxWorld) -> None:
     """New workers answer some 100 ms before old ones are titled; until then only our note knows them."""
@@ -481,6 +488,7 @@ def test_a_test_touches_neither_the_live_file_nor_the_private_socket(proxied: Pr
     assert set(real.files.digests()) == {CONFIG}
 
 
+@pytest.mark.fault("I2")
 @with_nginx
 def test_a_reload_that_nginx_quietly_does_not_do_is_not_live_and_retires_nobody(
     proxied: ProxyStage, real: NginxWorld
@@ -538,6 +546,7 @@ def test_a_restart_forgets_who_was_retiring(proxied: ProxyStage, real: NginxWorl
     assert proxied.observe().retiring == 0
 
 
+@pytest.mark.fault("A17")
 @with_nginx
 def test_nginx_starts_with_a_umask_that_hides_everything(proxied: ProxyStage, real: NginxWorld) -> None:
     before = os.umask(0o077)

@@ -27,6 +27,7 @@ from reconciler.core.plan import (
 # ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("B6")
 def test_a_name_is_given_once(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stage.must(stage.creation("a"))
@@ -36,6 +37,7 @@ def test_a_name_is_given_once(stage: Stage) -> None:
     assert stage.container("a").revision == "r1"
 
 
+@pytest.mark.fault("B4", "B5")
 def test_the_same_creation_again_is_adopted(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stage.must(stage.creation("a"))
@@ -44,6 +46,7 @@ def test_the_same_creation_again_is_adopted(stage: Stage) -> None:
     assert stage.container("a").id == first
 
 
+@pytest.mark.fault("B7")
 def test_a_name_that_a_stranger_holds_is_refused_and_the_stranger_stays(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stranger = stage.world.add_foreign(stage.name("a"))
@@ -53,12 +56,14 @@ def test_a_name_that_a_stranger_holds_is_refused_and_the_stranger_stays(stage: S
     assert stage.world.exists(stranger)
 
 
+@pytest.mark.fault("B7")
 def test_a_name_that_another_instance_holds_is_not_adopted(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stage.must(stage.creation("a", instance="another"))
     assert stage.apply(stage.creation("a", instance="another")).outcome is Outcome.FAILED
 
 
+@pytest.mark.fault("B8")
 def test_an_image_that_is_not_here_starts_nothing(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     refused = stage.apply(stage.creation("a", stage.spec(image_id=f"sha256:{'0' * 64}")))
@@ -67,12 +72,14 @@ def test_an_image_that_is_not_here_starts_nothing(stage: Stage) -> None:
     assert stage.observe().containers == ()
 
 
+@pytest.mark.fault("B18")
 def test_a_network_that_is_not_there_is_named(stage: Stage) -> None:
     refused = stage.apply(stage.creation("a"))
     assert refused.outcome is Outcome.FAILED
     assert stage.network in refused.detail
 
 
+@pytest.mark.fault("B35")
 def test_two_containers_do_not_get_one_address(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     for name in ("a", "b"):
@@ -87,6 +94,7 @@ def test_two_containers_do_not_get_one_address(stage: Stage) -> None:
     assert stage.container("b").address == stage.address(20)
 
 
+@pytest.mark.fault("B17", "I6")
 def test_a_port_that_a_stranger_holds_is_said_before_and_when_starting(stage: Stage, free_port: int) -> None:
     stage.must(stage.ensure_network())
     stage.world.add_foreign(stage.name("stranger"), port=free_port)
@@ -109,6 +117,7 @@ def test_a_port_of_our_own_is_not_taken(stage: Stage, free_port: int) -> None:
     assert stage.observe(ports=(free_port,)).ports_taken == {}
 
 
+@pytest.mark.fault("B19")
 def test_a_program_that_is_not_in_the_image_is_a_clear_refusal(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stage.must(stage.creation("a", stage.spec(image_id=stage.world.broken_image_id, command=("/no/such",))))
@@ -118,6 +127,7 @@ def test_a_program_that_is_not_in_the_image_is_a_clear_refusal(stage: Stage) -> 
     assert stage.container("a").status is Status.CREATED
 
 
+@pytest.mark.fault("B29", "B40")
 @pytest.mark.parametrize("act", [RemoveContainer, lambda found: StopContainer(found, 0.0)])
 def test_what_is_not_ours_is_neither_stopped_nor_removed(stage: Stage, act: type[RemoveContainer]) -> None:
     stage.observe()
@@ -179,6 +189,7 @@ def test_what_is_not_for_the_engine_is_refused(stage: Stage) -> None:
         assert stage.apply(action).outcome is Outcome.FAILED
 
 
+@pytest.mark.fault("B9")
 def test_an_image_that_nobody_has_fails_and_is_not_asked_for_again_at_once(stage: Stage) -> None:
     reference = "127.0.0.1:9/contract/nowhere:1"
     stage.observe()
@@ -214,6 +225,7 @@ def test_a_container_is_seen_as_it_was_made(stage: Stage) -> None:
     assert stage.address(20) in stage.observe().taken_addresses
 
 
+@pytest.mark.fault("B12")
 def test_starting_and_stopping_twice_is_the_same_as_once(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stage.must(stage.creation("a"))
@@ -226,6 +238,7 @@ def test_starting_and_stopping_twice_is_the_same_as_once(stage: Stage) -> None:
     assert stage.container("a").exit_code == 0
 
 
+@pytest.mark.fault("B11")
 def test_what_is_gone_is_stopped_and_removed(stage: Stage) -> None:
     stage.observe()
     for action in (RemoveContainer("f" * 64), StopContainer("f" * 64, 1.0), RemoveNetwork("f" * 64, "x")):
@@ -233,6 +246,7 @@ def test_what_is_gone_is_stopped_and_removed(stage: Stage) -> None:
     stage.must(RemoveVolume(stage.name("nothing")))
 
 
+@pytest.mark.fault("B13")
 def test_a_running_container_is_removed_at_once(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stage.must(stage.creation("a"))
@@ -256,6 +270,7 @@ def test_the_restart_policy_is_the_first_healer(stage: Stage, policy: str, comes
         assert stage.container("a").exit_code == 137
 
 
+@pytest.mark.fault("B35", "I8")
 def test_a_fixed_address_survives_a_stop_and_is_never_given_to_others(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     stage.must(stage.creation("a", address=stage.address(30)))
@@ -268,6 +283,7 @@ def test_a_fixed_address_survives_a_stop_and_is_never_given_to_others(stage: Sta
     assert stage.container("a").address == stage.address(30)
 
 
+@pytest.mark.fault("B33")
 def test_networks_of_one_name_are_all_seen_and_the_used_one_comes_first(stage: Stage) -> None:
     stage.must(stage.ensure_network())
     [first] = stage.observe().networks
@@ -285,6 +301,7 @@ def test_networks_of_one_name_are_all_seen_and_the_used_one_comes_first(stage: S
     assert [network.id for network in stage.observe().networks] == [first.id]
 
 
+@pytest.mark.fault("B27")
 @pytest.mark.parametrize("running", [True, False])
 def test_a_container_that_lost_its_network_is_connected_again(stage: Stage, running: bool) -> None:
     stage.must(stage.ensure_network())

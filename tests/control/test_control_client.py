@@ -52,6 +52,7 @@ def test_without_a_socket_no_daemon_is_running(socket_path: Path) -> None:
         ask(socket_path, "status", {})
 
 
+@pytest.mark.fault("J10")
 def test_a_dead_daemons_socket_is_no_daemon(socket_path: Path) -> None:
     socket_path.parent.mkdir()
     dead = socket.socket(socket.AF_UNIX)
@@ -105,6 +106,7 @@ def test_who_may_not_connect_is_told_which_group_may(
     assert f"{place} belongs to group 'daemon'" in answer.stdout
 
 
+@pytest.mark.fault("J10")
 def test_a_frozen_daemon_is_no_hang(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "ANSWER_S", 0.2)
     socket_path.parent.mkdir()
@@ -124,6 +126,7 @@ def test_a_daemon_that_falls_silent_is_given_up_only_where_asked(socket_path: Pa
         list(ask(socket_path, "status", {}, silence_s=0.1))
 
 
+@pytest.mark.fault("J10")
 @pytest.mark.parametrize(
     "answer",
     [b"", HELLO, HELLO + b'{"event":"line","text":"x"}\n'],
@@ -134,12 +137,14 @@ def test_a_daemon_that_goes_away_is_told(socket_path: Path, answer: bytes) -> No
         list(ask(socket_path, "deploy", {}))
 
 
+@pytest.mark.fault("J10")
 def test_another_version_is_named(socket_path: Path) -> None:
     hello = json.dumps({"event": "hello", "protocol": 2, "version": "9.9"}).encode() + b"\n"
     with daemon_that_says(socket_path, hello), pytest.raises(ControlError, match=r"another version \(9\.9, this is"):
         list(ask(socket_path, "deploy", {}))
 
 
+@pytest.mark.fault("J10")
 @pytest.mark.parametrize(
     "answer",
     [

@@ -221,6 +221,7 @@ def test_ten_thousand_connections_leave_the_daemon_standing(serve: Serve, socket
     until(lambda: next(iter(ask(socket_path, "status", {})))["exit"] == 0)
 
 
+@pytest.mark.fault("A11", "C10")
 def test_running_out_of_descriptors_is_survived(serve: Serve, socket_path: Path, log: LogCapture) -> None:
     serve()
     client = socket.socket(socket.AF_UNIX)
@@ -386,6 +387,7 @@ def test_a_group_that_does_not_exist_is_named(serve: Serve, socket_path: Path) -
         serve(group="nobody-has-this")
 
 
+@pytest.mark.fault("A1")
 def test_the_socket_of_a_dead_daemon_is_replaced(serve: Serve, socket_path: Path) -> None:
     socket_path.parent.mkdir()
     dead = socket.socket(socket.AF_UNIX)

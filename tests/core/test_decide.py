@@ -233,6 +233,19 @@ def test_a_candidate_that_never_answers_is_given_up_at_its_deadline() -> None:
     assert "connection refused" in decision.reason
 
 
+@pytest.mark.fault("E11")
+def test_a_service_that_never_gets_healthy_keeps_no_other_one_waiting() -> None:
+    other = dataclasses.replace(V2, name="web")
+    sick = dataclasses.replace(CANARY, **SICK)
+    web = dataclasses.replace(container(canary(other)), service="web", id="id-web", name="demo-web")
+    both = {
+        name: state(Phase.STARTING, service=name, candidate=canary(of)) for name, of in (("app", V2), ("web", other))
+    }
+    context = Context(targets(desired(V2, other)), host(STABLE, sick, web), 9999.0, ALLOW)
+    moves = {decision.service: decision.move for decision in decide(Rollout(both), context)}
+    assert moves == {"app": Move.GIVE_UP, "web": Move.READY}
+
+
 def test_a_held_canary_that_is_given_up_is_not_tried_again_for_the_same_wish() -> None:
     bad = dataclasses.replace(CANARY, oom_killed=True)
     starting = state(Phase.STARTING, candidate=TRIED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -33,6 +34,7 @@ from reconciler.core.rollout import Course, Phase, Rollout, ServiceRollout
 from tests.builders import (
     CONFIG,
     CONFIG_HASH,
+    IMAGES,
     NETWORK,
     POLICY_REVISION,
     STEPS,
@@ -40,6 +42,7 @@ from tests.builders import (
     container,
     desired,
     group,
+    image,
     kept,
     nginx,
     observed,
@@ -195,6 +198,32 @@ def test_a_removed_container_is_replaced_under_a_new_name() -> None:
         f"start demo-app-blue-{REV1}-0-g1: missing\n"
         f"wait for demo-app-blue-{REV1}-0-g1: starting\n"
     )
+
+
+@pytest.mark.fault("B10")
+def test_a_tag_that_has_moved_changes_nothing_of_what_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, of = (kept(service()),), rollout()
+    monkeypatch.setitem(IMAGES, "demo:1", image("demo:1", "sha256:another"))
+    plan = make_plan(wish(desired(), targets(desired(), stored)), observed(nginx(), opa()), of)
+    (create,) = [step.action for step in plan.steps if isinstance(step.action, CreateContainer)]
+    assert create.spec.image_id == "sha256:demo:1"
+
+
+@pytest.mark.fault("B25")
+def test_what_a_person_paused_is_left_paused_and_said() -> None:
+    paused = container(status=Status.PAUSED, health=Health.UNKNOWN)
+    plan = make_plan(wish(), observed(paused, nginx(), opa()), rollout())
+    assert (plan.steps, plan.notes) == ((), (f"{paused.name} is paused; `docker unpause` it",))
+
+
+@pytest.mark.fault("B14")
+def test_the_longest_names_that_a_manifest_may_give_make_a_name_that_docker_takes() -> None:
+    longest = dataclasses.replace(service(), name="s" * 63)
+    wanted = desired(longest, project="p" * 63)
+    of = Rollout({longest.name: state(service=longest.name, stable=group(longest))})
+    plan = make_plan(wish(wanted, targets(wanted)), observed(nginx(), opa()), of)
+    (create,) = [step.action for step in plan.steps if isinstance(step.action, CreateContainer)]
+    assert re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,250}", create.name)
 
 
 def test_a_stopped_nginx_is_prepared_and_started() -> None:

@@ -47,6 +47,13 @@ def test_an_operators_wish_waits_for_the_next_decision(word: OfService, asked: A
     assert heard(ANALYZING, word) == dataclasses.replace(ANALYZING, asked=asked)
 
 
+@pytest.mark.fault("J6")
+def test_of_two_wishes_before_one_decision_the_later_one_counts() -> None:
+    for first, second in ((Promote, Rollback), (Rollback, Promote)):
+        asked = heard(heard(ANALYZING, first("app", "ann", "")), second("app", "bob", "")).asked
+        assert asked == Asked(second.__name__.lower(), "bob")
+
+
 def test_a_pause_says_who_why_and_until_when() -> None:
     assert heard(ANALYZING, Pause("app", "ann", "lunch", 99.0)).paused == Paused("ann", "lunch", 99.0)
 

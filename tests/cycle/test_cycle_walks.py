@@ -185,6 +185,25 @@ def test_a_reboot_is_healed(deployed: World) -> None:
     assert all(deployed.is_well(box) for box in deployed.boxes())
 
 
+@pytest.mark.fault("B23")
+def test_health_that_comes_and_goes_reloads_nothing(deployed: World) -> None:
+    deployed.broken.append("the only container is ill every other cycle")
+    texts, acts = dict(deployed.files.texts), []
+    deployed.around = lambda name: acts.append(name) if name.startswith("before ") else None
+    for _ in range(20):
+        deployed.sick ^= {"demo:1"}
+        deployed.cycle()
+    assert (deployed.files.texts, [name for name in acts if name != "before append"]) == (texts, [])
+
+
+@pytest.mark.fault("E12")
+def test_the_same_wish_in_other_words_is_a_cycle_without_an_act(deployed: World) -> None:
+    before = set(deployed.engine.boxes)
+    deployed.wants(dataclasses.replace(V1, revision="e" * 64))
+    assert not any(deployed.cycle().plan for _ in range(5))
+    assert (set(deployed.engine.boxes), deployed.store.good) == (before, deployed.loaded.desired)
+
+
 @pytest.mark.fault("B28")
 def test_a_prune_of_everything_that_rests_is_healed(deployed: World) -> None:
     deployed.broken.append("a prune")

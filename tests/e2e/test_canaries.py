@@ -140,6 +140,7 @@ def test_what_is_fine_at_first_and_then_bad_is_taken_back_after_its_promotion(si
     assert site.service()["quarantined"]
 
 
+@pytest.mark.fault("H6")
 def test_an_idle_canary_waits_and_says_what_would_help(site: Stack) -> None:
     site.write(manifest(site, f'version: "2.0.0"\nchaos: true\n{QUICK}'))
     wait_for("the first step", lambda: rollout(site).get("weight") == 25)
@@ -150,6 +151,7 @@ def test_an_idle_canary_waits_and_says_what_would_help(site: Stack) -> None:
     assert "Not enough evidence" in told
 
 
+@pytest.mark.fault("G1")
 def test_policy_killed_mid_rollout_holds_the_weight_and_goes_on_by_itself(site: Stack) -> None:
     slow = QUICK.replace("duration: 3s", "duration: 6s")
     with traffic(site) as client:
@@ -163,6 +165,7 @@ def test_policy_killed_mid_rollout_holds_the_weight_and_goes_on_by_itself(site: 
     assert "give_up" not in moves(site)
 
 
+@pytest.mark.fault("A1")
 def test_a_daemon_killed_mid_rollout_goes_on_where_it_was(site: Stack) -> None:
     with traffic(site) as client:
         site.write(manifest(site, f'version: "2.0.0"\nchaos: true\n{QUICK}'))
@@ -260,6 +263,7 @@ def test_chaos_is_refused_where_there_is_no_canary(site: Stack) -> None:
     assert site.get("/chaos", "POST", b'{"mode": "error", "rate": 1}')[0] == 403
 
 
+@pytest.mark.fault("J9")
 def test_an_operator_pauses_resumes_and_rolls_back(site: Stack) -> None:
     with traffic(site):
         site.write(manifest(site, f'version: "2.0.0"\nchaos: true\n{QUICK}'))

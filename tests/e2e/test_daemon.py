@@ -74,6 +74,7 @@ def drop_the_flags(stack: Stack) -> None:
     (stack.rendered("nginx/live/flags") / "app").unlink()
 
 
+@pytest.mark.fault("B26", "B27", "G1", "I4", "I11", "I15")
 @pytest.mark.parametrize(
     "harm",
     [
@@ -101,6 +102,7 @@ def test_drift_must_be_repaired_without_anybody_asking(deployed: Stack, harm: Ca
     assert deployed.service()["revision"] == deployed.service()["containers"][0]["revision"]
 
 
+@pytest.mark.fault("I14")
 def test_updates_must_lose_no_request(deployed: Stack) -> None:
     """Keep-alive clients, half of what they send POST, none ever retries."""
     load = subprocess.Popen(
@@ -119,6 +121,7 @@ def test_updates_must_lose_no_request(deployed: Stack) -> None:
     assert len(deployed.containers("app")) == 1
 
 
+@pytest.mark.fault("B22")
 def test_a_bad_update_must_leave_the_old_release_serving_and_not_be_tried_again(deployed: Stack) -> None:
     before = deployed.service()["revision"]
     deployed.write(
@@ -135,12 +138,14 @@ def test_a_bad_update_must_leave_the_old_release_serving_and_not_be_tried_again(
     assert given_up == deployed.service()["quarantined"]
 
 
+@pytest.mark.fault("B19")
 def test_a_candidate_that_cannot_start_must_be_given_up_at_once(deployed: Stack) -> None:
     deployed.write(deployed.manifest(service='entrypoint: ["/no/such/program"]'))
     wait_for("given up", lambda: deployed.service()["quarantined"], 20)
     assert deployed.answers()
 
 
+@pytest.mark.fault("A1", "A2")
 def test_killed_in_the_middle_the_daemon_must_go_on_where_it_was(deployed: Stack) -> None:
     for pause_s in (0.2, 0.6, 1.2, 1.8, 2.4):
         version = f"3.{pause_s}"
@@ -156,6 +161,7 @@ def test_killed_in_the_middle_the_daemon_must_go_on_where_it_was(deployed: Stack
     assert all(later["prev"] == earlier["hash"] for earlier, later in itertools.pairwise(records))
 
 
+@pytest.mark.fault("C6")
 def test_a_lost_rollout_must_be_rebuilt_from_what_runs(deployed: Stack) -> None:
     ids = {c.id for c in deployed.containers()}
     assert deployed.stop() == 0
@@ -165,6 +171,7 @@ def test_a_lost_rollout_must_be_rebuilt_from_what_runs(deployed: Stack) -> None:
     assert {c.id for c in deployed.containers()} == ids
 
 
+@pytest.mark.fault("A5")
 def test_a_stopped_daemon_must_leave_everything_running(deployed: Stack) -> None:
     assert deployed.stop() == 0
     assert deployed.answers()
@@ -195,6 +202,7 @@ def delete_and_create(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+@pytest.mark.fault("E1", "E3")
 @pytest.mark.parametrize("edit", [rename_into_place, write_in_place, write_slowly_in_place, delete_and_create])
 def test_an_edit_must_be_seen_however_the_editor_writes(deployed: Stack, edit: Callable[[Path, str], None]) -> None:
     edit(deployed.path, deployed.manifest(service='version: "7.0.0"'))
@@ -232,6 +240,7 @@ def test_a_manifest_in_a_linked_folder_must_be_seen_when_the_link_turns(stack: S
     wait_for("version 2", lambda: stack.answers("2.0.0"), 30)
 
 
+@pytest.mark.fault("E3", "E4")
 def test_a_bad_manifest_must_change_nothing_and_be_recorded_once(deployed: Stack) -> None:
     ids = {c.id for c in deployed.containers()}
     deployed.write(deployed.manifest().replace("port: 3000", "port: many"))
@@ -251,6 +260,7 @@ def test_a_bad_manifest_must_change_nothing_and_be_recorded_once(deployed: Stack
     wait_for("healing goes on", deployed.answers)
 
 
+@pytest.mark.fault("E10")
 def test_a_denied_update_must_wait_while_healing_goes_on(deployed: Stack) -> None:
     deployed.write(
         deployed.manifest(service='version: "2.0.0"').replace("min_disk_free_gb: 0.1", "min_disk_free_gb: 900000")
@@ -262,6 +272,7 @@ def test_a_denied_update_must_wait_while_healing_goes_on(deployed: Stack) -> Non
     wait_for("the update", lambda: deployed.answers("2.0.0"))
 
 
+@pytest.mark.fault("J1", "J3", "J5")
 def test_a_second_daemon_must_be_refused(deployed: Stack, tmp_path: Path) -> None:
     same = subprocess.run(
         [str(BIN / "reconcilerd"), "--state-dir", "state"],
@@ -283,6 +294,7 @@ def test_a_second_daemon_must_be_refused(deployed: Stack, tmp_path: Path) -> Non
     assert deployed.answers()
 
 
+@pytest.mark.fault("J5")
 def test_torn_down_must_stay_down_until_deploy(deployed: Stack) -> None:
     assert deployed.run("teardown").returncode == 0
     time.sleep(1.0)
@@ -308,6 +320,7 @@ def test_policies_that_do_not_load_must_keep_the_last_good_manifest(deployed: St
     wait_for("the update", lambda: deployed.answers("2.0.0"))
 
 
+@pytest.mark.fault("A5", "A7")
 def test_hup_must_wake_and_term_must_end_cleanly(deployed: Stack) -> None:
     number = deployed.status()["last_cycle"]["number"]
     assert deployed.daemon is not None
@@ -341,6 +354,7 @@ def test_every_container_must_be_hardened_and_only_nginx_published(deployed: Sta
     assert {m["Name"] for m in deployed.containers("app")[0].attrs["Mounts"]} == {f"{deployed.project}-logs"}
 
 
+@pytest.mark.fault("B34")
 def test_a_subnet_taken_meanwhile_must_be_chosen_anew(stack: Stack) -> None:
     assert stack.run("deploy").returncode == 0
     (network,) = stack.engine.networks.list(names=[f"{stack.project}-net"])
@@ -357,6 +371,7 @@ def test_a_subnet_taken_meanwhile_must_be_chosen_anew(stack: Stack) -> None:
         squatter.remove()
 
 
+@pytest.mark.fault("E2")
 def test_a_renamed_service_must_take_over_without_a_gap(deployed: Stack) -> None:
     load = subprocess.Popen(
         [sys.executable, str(LOAD), str(deployed.port), "15", "4"], stdout=subprocess.PIPE, text=True

@@ -8,6 +8,8 @@ import json
 import os
 import threading
 
+import pytest
+
 from tests.e2e.stack import IMAGE, Stack, wait_for
 
 SIX_LINES = [
@@ -70,6 +72,7 @@ def test_a_busy_host_must_not_get_a_deployment(stack: Stack) -> None:
     assert (done.returncode, "DENIED: CPU load above 0.0001" in done.stderr) == (3, True)
 
 
+@pytest.mark.fault("B8")
 def test_a_missing_image_must_be_named(stack: Stack) -> None:
     stack.write(stack.manifest().replace(IMAGE, "nowhere.invalid/nothing:1"))
     done = stack.run("deploy")
@@ -78,6 +81,7 @@ def test_a_missing_image_must_be_named(stack: Stack) -> None:
     assert stack.containers("app") == []
 
 
+@pytest.mark.fault("I6")
 def test_a_taken_port_must_name_its_holder(stack: Stack) -> None:
     server = http.server.ThreadingHTTPServer(("0.0.0.0", stack.port), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -103,6 +107,7 @@ def test_a_first_release_that_never_gets_healthy_must_leave_nothing_behind(stack
     assert stack.containers("app") == []
 
 
+@pytest.mark.fault("E7")
 def test_a_bad_manifest_must_be_refused_with_its_place(stack: Stack) -> None:
     stack.write(stack.manifest().replace("port: 3000", "port: 30000000"))
     done = stack.run("deploy")
@@ -159,6 +164,7 @@ def test_promote_must_switch_the_mode_and_back_and_change_one_line(stack: Stack)
     assert "x-mode" not in stack.get()[1]
 
 
+@pytest.mark.fault("I6")
 def test_a_change_that_interrupts_must_be_announced_and_wait_for_a_word(stack: Stack) -> None:
     assert stack.run("deploy").returncode == 0
     from tests.e2e.stack import free_port

@@ -33,6 +33,7 @@ def intruder(tmp_path_factory: pytest.TempPathFactory, engine: docker.DockerClie
         stack.clean()
 
 
+@pytest.mark.control("K1", "K3")
 @pytest.mark.parametrize("probe", PROBES)
 def test_opa_must_be_out_of_reach(intruder: Intruder, probe: Probe) -> None:
     assert probe(intruder) == []

@@ -68,6 +68,7 @@ def canary(service: str = PLAIN) -> str:
 # ── weights ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("I13")
 @pytest.mark.parametrize("weight", [0, 5, 25, 50, 75, 95, 100])
 def test_a_canary_must_get_exactly_its_share(world: TrafficWorld, weight: int) -> None:
     """Who answered is said twice, by nginx and by the service; the two must agree in every single answer."""
@@ -222,6 +223,7 @@ def gauges(world: TrafficWorld, slot: Slot, replica: int) -> str:
 # ── nothing lost ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("I14")
 def test_no_request_must_get_lost_while_weights_move(world: TrafficWorld) -> None:
     """Sixteen clients that keep their connections and never retry, half of what they send POST, for a minute."""
     order = random.Random(5)
@@ -249,6 +251,7 @@ def test_killed_containers_must_cost_no_request_that_may_be_repeated(world: Traf
     assert set(counts) == {stable(), canary()}, counts
 
 
+@pytest.mark.fault("I14")
 def test_stopped_containers_must_cost_no_request_at_all(world: TrafficWorld) -> None:
     """They finish what they have begun, and whoever finds nobody there asks the next: true for POST as well."""
     world.set_weight(PLAIN, 50)

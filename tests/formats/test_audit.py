@@ -421,6 +421,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.control("K18")
 def test_no_value_can_break_the_table() -> None:
     report = found(
         cycle(0, decisions=[move(HOSTILE, reason=HOSTILE, service=HOSTILE)], errors=[HOSTILE]),

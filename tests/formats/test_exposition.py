@@ -124,6 +124,7 @@ def test_a_path_that_somebody_made_up_is_one_of_many(path):
     assert list(page(GOOD.replace('path="/"', f'path="{path}"')).requests) == [OTHER_PATHS]
 
 
+@pytest.mark.fault("H7")
 def test_a_page_without_the_families_is_absent_and_not_bad():
     without_requests = "\n".join(line for line in GOOD.splitlines() if "requests" not in line)
     without_histogram = "\n".join(line for line in GOOD.splitlines() if "duration" not in line)
@@ -196,6 +197,7 @@ BROKEN = {
 }  # fmt: skip
 
 
+@pytest.mark.fault("H3")
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_page_with_one_thing_wrong_is_unknown_and_never_a_number(what):
     before, after = (part.replace("DUR", "http_request_duration_seconds") for part in BROKEN[what])
@@ -208,6 +210,7 @@ def test_a_histogram_named_in_milliseconds_is_unknown():
     assert "not in seconds" in str(refusal(GOOD.replace("http_request_duration_seconds", "took_ms"), names))
 
 
+@pytest.mark.fault("H5")
 def test_bytes_that_are_no_text_and_pages_without_end_are_unknown():
     with pytest.raises(ExpositionError, match="UTF-8"):
         read(GOOD.encode() + b"\xff", NAMES)

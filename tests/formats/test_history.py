@@ -349,6 +349,7 @@ def test_a_shell_can_verify_it(tmp_path: Path) -> None:
 # --- the end of a file ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("C7")
 def test_a_crash_at_any_byte_of_the_last_records_leaves_the_whole_ones() -> None:
     lines = numbered(5)
     whole = b"".join(lines)
@@ -362,6 +363,7 @@ def test_a_crash_at_any_byte_of_the_last_records_leaves_the_whole_ones() -> None
         assert tail.broken is None
 
 
+@pytest.mark.fault("A16", "C7")
 @pytest.mark.parametrize("zeros", [1, 511, 4096, 70_000])
 def test_blocks_that_never_reached_the_disk_are_torn(zeros: int) -> None:
     lines = numbered(3)

@@ -270,6 +270,7 @@ def test_a_port_written_as_a_pair_is_explained() -> None:
     )
 
 
+@pytest.mark.fault("E7")
 def test_everything_wrong_is_told_at_once() -> None:
     text = SIX.replace("3000", "70000").replace("8080", "x").replace("bridge", "host") + "policy: {canary: {foo: 1}}\n"
     assert [problem.split(":")[1] for problem in problems(text)] == ["3", "6", "9", "10"]
@@ -565,6 +566,7 @@ def test_a_load_limit_far_above_this_hosts_processors_is_a_warning() -> None:
 # --- never raises, never slow
 
 
+@pytest.mark.fault("E3")
 def test_no_prefix_of_a_manifest_raises() -> None:
     data = EVERY_KEY.encode()
     for cut in range(0, len(data), 3):
@@ -572,6 +574,7 @@ def test_no_prefix_of_a_manifest_raises() -> None:
         assert (reading.desired is None) == bool(reading.problems)
 
 
+@pytest.mark.fault("E1")
 def test_no_prefix_of_the_six_keys_is_taken_for_a_manifest_but_those_that_are_one() -> None:
     data = SIX.encode()
     taken = [data[:cut] for cut in range(len(data)) if manifest.read(data[:cut]).desired is not None]

@@ -453,6 +453,7 @@ def tree_with(changes: dict[str, dict[str, object]]) -> dict[str, dict[str, obje
     return tree
 
 
+@pytest.mark.fault("E7")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_service_that_must_not_be_called_so_is_refused(name: str) -> None:
     single = tree_with({"services": {"name": name}})
@@ -461,6 +462,7 @@ def test_a_service_that_must_not_be_called_so_is_refused(name: str) -> None:
     assert "services" in str(problems(json.dumps(among).encode())[0])
 
 
+@pytest.mark.fault("B20", "B21", "E7")
 @pytest.mark.parametrize(("key", "value"), BAD_VALUES)
 def test_a_wrong_value_of_a_service_is_refused_where_it_stands(key: str, value: str) -> None:
     data = text(service=f"{key}: {value}")
@@ -479,6 +481,7 @@ def test_a_wrong_value_elsewhere_is_refused_where_it_stands(key: str, value: str
     assert problems(text(top=f"{key}: {value}"))[0].line == 10
 
 
+@pytest.mark.fault("E7")
 @pytest.mark.parametrize(("key", "value"), BAD_NGINX)
 def test_a_wrong_value_of_nginx_is_refused_where_it_stands(key: str, value: str) -> None:
     assert problems(text(nginx=f"{key}: {value}"))[0].line == 7
@@ -648,6 +651,7 @@ def test_an_environment_value_is_never_shown() -> None:
     assert "1PASSWORD=hunter2" not in "".join(map(str, problems(data)))
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize(
     "tree",
     [

@@ -355,6 +355,7 @@ def test_the_private_listener_is_not_reachable_from_the_public_one(proxy, start)
         assert json.loads(running.ask(path)[2])["name"] == "blue"
 
 
+@pytest.mark.fault("I2")
 def test_a_reload_is_seen_by_its_hash(proxy, start):
     running = proxy(service(blue=start("first").member))
     before = running.live_hash()
@@ -384,6 +385,7 @@ def test_a_dead_backend_is_a_502_in_json(proxy):
     is_ours(proxy(service(blue=dead_member())).ask("/"), 502, "Bad Gateway")
 
 
+@pytest.mark.fault("I7")
 def test_a_service_without_containers_is_a_503_in_json(proxy):
     running = proxy(service())
     is_ours(running.ask("/"), 503, "Service Unavailable")
@@ -542,6 +544,7 @@ def test_flags_move_the_share_and_losing_them_means_the_default(proxy, start):
     assert share(200) == 0
 
 
+@pytest.mark.fault("I14")
 def test_no_request_is_lost_while_the_weight_moves(proxy, start):
     blue, green = start("blue"), start("green")
     running = proxy(service(blue=blue.member, green=green.member))
@@ -555,6 +558,7 @@ def test_no_request_is_lost_while_the_weight_moves(proxy, start):
     assert green.seen
 
 
+@pytest.mark.fault("I14")
 @pytest.mark.skipif(bool(NGINX) and nginx_version() < (1, 27, 4), reason="reloads lose requests before nginx 1.27.4")
 def test_no_request_is_lost_while_members_change(proxy, start):
     backends = [start(str(number)) for number in range(4)]
@@ -614,6 +618,7 @@ def test_connections_to_a_backend_are_kept(proxy, start):
     assert backend.connections <= 3
 
 
+@pytest.mark.fault("B22")
 def test_a_dead_member_costs_no_request(proxy, start):
     alive = start()
     members = {Slot.BLUE: (alive.member, dead_member())}

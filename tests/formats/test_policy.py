@@ -415,10 +415,12 @@ def test_the_id_opa_gave_the_decision_is_kept() -> None:
     assert read(b'{"decision_id": "x-1", ' + body()[1:]).decision_id == "x-1"
 
 
+@pytest.mark.fault("G8")
 def test_extra_keys_do_no_harm() -> None:
     assert read(b'{"warning": {}, "metrics": [], ' + body(**ALLOWED, extra={"a": None})[1:]).allow
 
 
+@pytest.mark.fault("G5", "G6")
 @pytest.mark.parametrize("status", [100, 201, 204, 301, 302, 307, 308, 400, 401, 404, 429, 500, 503])
 def test_only_200_is_an_answer(status: int) -> None:
     verdict = read(body(**ALLOWED), status)
@@ -427,6 +429,7 @@ def test_only_200_is_an_answer(status: int) -> None:
     assert str(status) in verdict.reason
 
 
+@pytest.mark.fault("G4")
 def test_opas_own_error_is_told() -> None:
     conflict = {
         "code": "internal_error",
@@ -440,6 +443,7 @@ def test_opas_own_error_is_told() -> None:
         assert read(odd, 500).reason == "OPA answered HTTP 500"
 
 
+@pytest.mark.fault("G3", "G7")
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -471,6 +475,7 @@ def test_garbage_is_no_answer(content: bytes, why: str) -> None:
     assert why in verdict.reason
 
 
+@pytest.mark.fault("G7")
 @pytest.mark.parametrize("allow", [..., None, "true", "", 1, 0, 1.0, [True], {}, {"allow": True}])
 def test_only_true_and_false_are_true_and_false(allow: object) -> None:
     verdict = read(body(**{**ALLOWED, "allow": allow}))
@@ -478,6 +483,7 @@ def test_only_true_and_false_are_true_and_false(allow: object) -> None:
     assert "neither true nor false" in verdict.reason
 
 
+@pytest.mark.fault("G7")
 @pytest.mark.parametrize(
     ("allow", "action"),
     [
@@ -504,6 +510,7 @@ def test_an_approval_with_violations_contradicts_itself() -> None:
     assert "contradicts itself" in read(body(allow=True, action="promote")).reason
 
 
+@pytest.mark.fault("G10")
 @pytest.mark.parametrize("revision", [..., None, "", "c2" * 31, "C2" * 32, 5, ["c2" * 32], "0" * 64])
 def test_an_answer_of_another_policy_revision_is_no_answer(revision: object) -> None:
     verdict = read(body(**ALLOWED, revision=revision))
@@ -511,6 +518,7 @@ def test_an_answer_of_another_policy_revision_is_no_answer(revision: object) -> 
     assert "policy revision" in verdict.reason
 
 
+@pytest.mark.fault("G9")
 @pytest.mark.parametrize("asked", [..., None, "", "d2", 5])
 def test_an_answer_to_another_question_is_no_answer(asked: object) -> None:
     verdict = read(body(**ALLOWED, asked=asked))
@@ -533,6 +541,7 @@ def test_violations_are_a_list_of_violations(violations: object) -> None:
     assert "violation" in verdict.reason
 
 
+@pytest.mark.fault("G8")
 def test_a_huge_answer_is_cut_and_used() -> None:
     violation = {"id": "x" * 5000, "message": "y" * 5000, "observed": "z" * 5000, "limit": [1] * 5000}
     verdict = read(body(reason="r" * 500_000, violations=[violation] * 8 + [{"id": "a", "message": "b"}] * 500))
@@ -543,6 +552,8 @@ def test_a_huge_answer_is_cut_and_used() -> None:
     assert all(len(text) <= policy.REASON_MAX for item in verdict.violations for text in dataclasses.astuple(item))
 
 
+@pytest.mark.control("K18")
+@pytest.mark.fault("G8")
 def test_nothing_in_a_text_moves_a_cursor() -> None:
     verdict = read(body(reason="\x1b[2Jgone\r\nok\u202efdp\u2028\ud800"))
     assert verdict.reason == "\\u001b[2Jgone\\u000d\\u000aok\\u202efdp\\u2028\\ud800"

@@ -158,6 +158,7 @@ HOSTILE: list[tuple[str, bytes, tuple[int, int], str]] = [
 ]
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize(("data", "where", "words"), [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE])
 def test_a_hostile_text_is_refused_quickly_with_a_place(data: bytes, where: tuple[int, int], words: str) -> None:
     problems = refused(data)
@@ -179,6 +180,7 @@ def refused(data: bytes) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize("data", [case[1] for case in HOSTILE], ids=[case[0] for case in HOSTILE])
 def test_the_slow_parser_refuses_the_same(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(yaml, "CSafeLoader")
@@ -274,6 +276,7 @@ def test_a_million_lines_of_comment_are_too_many_bytes() -> None:
     assert "256 KiB" in refused(b"#\n" * 1_000_000)[0].message
 
 
+@pytest.mark.fault("E5")
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 @example(b"\xff\xfe\x00")

@@ -94,6 +94,7 @@ def test_promote_stable_of_a_canary_of_the_stable_revision_only_removes_it(held:
     assert held.app.quarantined == ()
 
 
+@pytest.mark.fault("J7")
 @pytest.mark.parametrize(("known", "code"), [(True, Exit.DENIED), (False, Exit.POLICY_FAILED)])
 def test_a_denied_promotion_changes_nothing_and_is_recorded(tried: Desk, known: bool, code: Exit) -> None:
     before = tried.path.read_bytes()
@@ -110,6 +111,7 @@ def test_a_denied_promotion_changes_nothing_and_is_recorded(tried: Desk, known: 
     assert "P99 latency exceeds 500ms" in said["outcome"]
 
 
+@pytest.mark.fault("J7")
 def test_force_needs_a_reason_and_is_told_and_recorded_with_it(tried: Desk) -> None:
     tried.world.says("canary", allow=False, reason="P99 latency exceeds 500ms")
     for without in ({}, {"reason": " "}):
@@ -189,6 +191,7 @@ def test_there_is_nothing_to_roll_back_at_rest(deployed: Desk) -> None:
 # ---------------------------------------------------------------- pause, resume, retry
 
 
+@pytest.mark.fault("J9")
 def test_a_paused_rollout_stays_where_it_is_until_resume(tried: Desk) -> None:
     weight = tried.world.nginx.weights["app"]
     code, events = tried.ask("pause", reason="lunch")
@@ -210,6 +213,7 @@ def test_a_pause_may_have_an_end(tried: Desk) -> None:
     assert tried.status()["services"][0]["rollout"]["paused"] is None
 
 
+@pytest.mark.fault("J6")
 def test_words_that_make_no_sense_now_are_refused_with_the_reason(deployed: Desk) -> None:
     with pytest.raises(Refused, match="no rollout that could be paused: it is at rest"):
         deployed.ask("pause")
