@@ -34,13 +34,11 @@ def test_a_story_without_faults_ends_as_it_must(scenario: str) -> None:
     assert ran.violation is None, str(ran.violation)
 
 
-@pytest.mark.fault("A1", "A2", "A3", "B3", "B4", "C1", "C2", "D1", "I2", "I4", "I5", "J9")
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_schedule_breaks_a_rule(chunk: int) -> None:
     none_is_broken(seeds(chunk * EACH, (chunk + 1) * EACH))
 
 
-@pytest.mark.fault("A1", "A2", "A3", "A4", "A11", "B3", "B4")
 @pytest.mark.parametrize("scenario", MAIN)
 def test_every_single_fault_of_the_main_stories_is_survived(scenario: str) -> None:
     none_is_broken(singles(scenario, KINDS))
