@@ -10,7 +10,8 @@ from __future__ import annotations
 import json as json_format
 import sys
 from collections.abc import MutableMapping
-from typing import Any, ClassVar, TextIO
+from contextlib import suppress
+from typing import Any, ClassVar, TextIO, cast
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -43,7 +44,7 @@ def configure(json: bool | None = None, level: str = "info", stream: TextIO | No
     """
     import structlog
 
-    out = stream or sys.stderr
+    out = _Careful(stream or sys.stderr)
     readable = out.isatty() if json is None else not json
     structlog.configure(
         processors=[
@@ -54,10 +55,34 @@ def configure(json: bool | None = None, level: str = "info", stream: TextIO | No
             _Readable(colour=out.isatty()) if readable else _as_json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", out)),
         cache_logger_on_first_use=False,
     )
     _hear_libraries(max(LEVELS[level], LEVELS["warning"]))
+
+
+class _Careful:
+    """A stream that nobody may be reading any more, or whose disk is full: what cannot be written is lost.
+
+    A daemon outlives whoever reads its log; everything that matters is in its history.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        """Whether a person is looking."""
+        return self._stream.isatty()
+
+    def write(self, text: str) -> None:
+        """Written, or lost."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """What was written is out, or lost."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _as_json(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:

@@ -141,7 +141,13 @@ def ports_of(
             packs=True,
         )
         stack.callback(history.close)
-        engine = DockerEngine(instance=instance, monotonic=clock.monotonic, images=_Builds(), wake=wake)
+        engine = DockerEngine(
+            instance=instance,
+            monotonic=clock.monotonic,
+            images=_Builds(),
+            wake=wake,
+            mount_trouble=source.mount_trouble,
+        )
         stack.callback(engine.close)
         metrics = _metrics(followed)
         stack.callback(metrics.close)

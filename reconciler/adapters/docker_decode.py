@@ -21,6 +21,7 @@ Answer = Mapping[str, Any]
 
 PROJECT = f"{LABEL}project"
 INSTANCE = f"{LABEL}instance"
+SLOT = f"{LABEL}slot"
 TMPFS_OPTIONS = "rw,nosuid,nodev,size=64m,mode=1777"
 MAX_WORDS = 300
 _WORDS_READ = 4096
@@ -234,7 +235,7 @@ def container(
         service=text(labels.get(f"{LABEL}service")),
         revision=text(labels.get(f"{LABEL}revision")),
         status=status,
-        slot=_slot(labels.get(f"{LABEL}slot")),
+        slot=_slot(labels.get(SLOT)),
         replica=_label_number(labels, "replica"),
         mode=text(labels.get(f"{LABEL}mode")) or "stable",
         generation=_label_number(labels, "generation") or 0,
@@ -355,6 +356,12 @@ def mounted_volumes(inspected: Answer) -> set[str]:
     """The named volumes that a container mounts, also those of others."""
     named = (mount for mount in rows(inspected.get("Mounts")) if mount.get("Type") == "volume")
     return {name for mount in named if (name := text(mount.get("Name"))) and not _ANONYMOUS.fullmatch(name)}
+
+
+def bound_paths(inspected: Answer) -> list[str]:
+    """The paths of the host that a container mounts, as they were asked for."""
+    mounts = rows(table(inspected.get("HostConfig")).get("Mounts"))
+    return [text(mount.get("Source")) for mount in mounts if mount.get("Type") == "bind"]
 
 
 def bound_ports(inspected: Answer) -> set[int]:

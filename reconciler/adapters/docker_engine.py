@@ -7,7 +7,7 @@ What takes long (pulls, builds, graceful stops) runs beside the loop on threads 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import assert_never
@@ -68,6 +68,7 @@ class DockerEngine:
 
     `base_url` None is $DOCKER_HOST or the usual socket. `wake` is called with a few words, from another thread, when
     work beside the loop has ended. `timeout_s` bounds a question, `effect_timeout_s` an act. `boxes` is for the proxy.
+    `mount_trouble` says why a path of the host must not be mounted into a service's container now, "" if it may.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class DockerEngine:
         timeout_s: float = 10.0,
         effect_timeout_s: float = 30.0,
         proc: Path = Path("/proc"),
+        mount_trouble: Callable[[str], str] = lambda _source: "",
     ) -> None:
+        self._mount_trouble = mount_trouble
         self._instance = instance
         self._project = ""  # the one last observed: nothing of any other is ever removed
         self._builds = images or NoLocalBuilds()
@@ -259,6 +262,9 @@ class DockerEngine:
     # Containers
 
     def _create(self, action: CreateContainer) -> Result:
+        sources = [mount.source for mount in action.spec.mounts if mount.kind == "bind"]
+        if trouble := self._untrusted(decode.all_labels(action), sources):
+            return Result(Outcome.FAILED, trouble)
         network_id = self._lookups.network_id(action.spec.network) if action.spec.network is not None else None
         request = decode.container_request(action, network_id)
         try:
@@ -289,6 +295,9 @@ class DockerEngine:
         )
 
     def _start(self, container: str) -> Result:
+        inspected = self._lookups.container(container) or {}
+        if trouble := self._untrusted(decode.labels_of(inspected), decode.bound_paths(inspected)):
+            return Result(Outcome.FAILED, trouble)
         try:
             self._connections.acting().start(container)
         except docker.errors.APIError as refused:
@@ -297,6 +306,12 @@ class DockerEngine:
                 return Result(Outcome.FAILED, f"{container} is being removed.")
             return Result(Outcome.FAILED, self._start_refusal(container, said))
         return OK
+
+    def _untrusted(self, labels: Mapping[str, object], sources: Iterable[str]) -> str:
+        """Why a service's container must not see these paths now. nginx and OPA see only what is ours."""
+        if decode.SLOT not in labels:
+            return ""
+        return next(filter(None, map(self._mount_trouble, sources)), "")
 
     def _start_refusal(self, container: str, said: str) -> str:
         port = decode.refused_port(said)

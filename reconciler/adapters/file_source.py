@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from reconciler.adapters.host_allow import HostAllowFile
+from reconciler.adapters.host_paths import link_below
 from reconciler.core.desired import DesiredState
 from reconciler.core.errors import ManifestError, Problem
 from reconciler.formats import manifest, tester
-from reconciler.formats.mounts import HostAllow
+from reconciler.formats.mounts import HostAllow, nearest, plain, through_link
 from reconciler.ports import Clock, Loaded
 
 SETTLE_S = 0.3
@@ -48,6 +49,7 @@ class _Reading:
     inputs: bytes
     env_files: tuple[str, ...]
     secrets: tuple[str, ...]
+    binds: tuple[tuple[str, str], ...]
     loaded: Loaded
 
 
@@ -127,6 +129,7 @@ class FileSource:
             allow=permitted,
             processors=os.cpu_count(),
             secrets=self._secret,
+            link_below=link_below,
         )
         self._remember_secrets(reading.desired)
         if reading.desired and reading.desired.opa.policies_dir != folder:
@@ -136,7 +139,7 @@ class FileSource:
         loaded = Loaded(reading.digest, desired, (*reading.problems, *troubles), reading.warnings, parsed=is_yaml)
         if not troubles:
             inputs = self._inputs(data, permitted, policies, reading)
-            self._last = _Reading(inputs, reading.env_files, reading.secrets, loaded)
+            self._last = _Reading(inputs, reading.env_files, reading.secrets, reading.binds, loaded)
         return loaded
 
     def _permitted(self) -> HostAllow:
@@ -157,8 +160,18 @@ class FileSource:
         paths = sorted((project, sorted(paths)) for project, paths in permitted.paths.items())
         named = [(name, self._env_file(name)) for name in reading.env_files]
         hidden = [(name, found.text, found.trouble) for name in reading.secrets for found in [self._secret(name)]]
-        beside = (paths, permitted.trouble, policies, named, hidden)
+        links = [link_below(path, base) for path, base in reading.binds]
+        beside = (paths, permitted.trouble, policies, named, hidden, links)
         return hashlib.sha256(data + repr(beside).encode()).digest()
+
+    def mount_trouble(self, source: str) -> str:
+        """Why a service must not be given what is at this path of the host now; "" where nothing speaks against it."""
+        desired = self._last.loaded.desired if self._last else None
+        permitted = self._allow.read()[0] if self._allow else HostAllow()
+        allowed = permitted.of(desired.project) if desired else frozenset().union(*permitted.paths.values())
+        trusted = nearest(source, {str(self._path.resolve().parent), *plain(allowed)})
+        link = link_below(source, trusted) if trusted else None
+        return f"{source} {through_link(link)}." if link else ""
 
     def _policies(self, name: str) -> tuple[tuple[tuple[str, str], ...], tuple[Problem, ...]]:
         """The operator's own `*.rego`, sorted by name; an absent folder is an empty one."""

@@ -17,10 +17,11 @@ from reconciler.core.desired import DesiredState, Json, Network, Nginx, Opa
 from reconciler.core.errors import ManifestError, Problem
 from reconciler.formats import compose_keys, known_keys, later, spellings, structure, yaml_strict
 from reconciler.formats.findings import Findings
-from reconciler.formats.mounts import HostAllow, Surroundings
+from reconciler.formats.mounts import HostAllow, LinkBelow, Surroundings
 from reconciler.formats.quantities import duration
 from reconciler.formats.schema import part, schema
 from reconciler.formats.service import Context, read_service
+from reconciler.formats.sync import read_windows
 from reconciler.formats.tester import SecretFile
 from reconciler.formats.yaml_strict import Node
 
@@ -34,7 +35,9 @@ MOST_SERVICES = 64
 class Reading:
     """What a manifest says: `desired` unless there are `problems`; `warnings` never stop anything.
 
-    `digest` is the SHA-256 (hex) of the bytes. `env_files` and `secrets` are the names that were asked for.
+    `digest` is the SHA-256 (hex) of the bytes. `env_files` and `secrets` are the names that were asked for, `binds`
+    the paths of the host
+    that were looked at, each with the folder that was trusted.
     """
 
     desired: DesiredState | None
@@ -43,6 +46,7 @@ class Reading:
     digest: str
     env_files: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    binds: tuple[tuple[str, str], ...] = ()
 
 
 def parse(data: bytes, file: str = "manifest.yaml") -> Node:
@@ -65,18 +69,20 @@ def read(
     allow: HostAllow | frozenset[str] = frozenset(),
     processors: int | None = None,
     secrets: Callable[[str], SecretFile] | None = None,
+    link_below: LinkBelow = lambda _path, _base: None,
 ) -> Reading:
     """What the manifest asks for, or all that is wrong with it. Never raises.
 
     `folder` is the manifest's: its name becomes the project's, and a whole path makes bind mounts absolute.
     `env_files` gives the text of an environment file by its path below that folder. `allow` holds the host
     paths that may be mounted, by this project or by whichever, `processors` this host's count. `secrets` gives a
-    secret's file by its name; None leaves secrets alone.
+    secret's file by its name; None leaves secrets alone. `link_below` is Surroundings'.
     """
     findings = Findings(file)
     digest = hashlib.sha256(data).hexdigest()
     asked: list[str] = []
     asked_secrets: list[str] = []
+    binds: list[tuple[str, str]] = []
     desired = None
     try:
         root = parse(data, file)
@@ -84,11 +90,18 @@ def read(
         return Reading(None, error.problems, (), digest)
     lookup = _Secrets(secrets, asked_secrets) if secrets else None
     if _normalised(root, findings):
-        desired = _desired(root, digest, folder, _Files(env_files or {}, asked), allow, findings, lookup)
+        looked_at = _Binds(link_below, binds)
+        desired = _desired(root, digest, folder, _Files(env_files or {}, asked), allow, findings, lookup, looked_at)
         _check_load(root, processors, findings)
     problems = findings.problems
     return Reading(
-        None if problems else desired, problems, findings.warnings, digest, tuple(asked), tuple(asked_secrets)
+        None if problems else desired,
+        problems,
+        findings.warnings,
+        digest,
+        tuple(asked),
+        tuple(asked_secrets),
+        tuple(binds),
     )
 
 
@@ -132,6 +145,18 @@ class _Secrets:
         return self.source(name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Binds:
+    """Links in paths of the host; remembers which paths were asked about."""
+
+    source: LinkBelow
+    asked: list[tuple[str, str]]
+
+    def __call__(self, path: str, base: str) -> str | None:
+        self.asked.append((path, base))
+        return self.source(path, base)
+
+
 def _desired(
     root: Node,
     digest: str,
@@ -140,11 +165,12 @@ def _desired(
     allow: HostAllow | frozenset[str],
     findings: Findings,
     secrets: _Secrets | None,
+    link_below: LinkBelow,
 ) -> DesiredState:
     project = _text(root, "project", "name") or slug(folder)
     absolute = folder if folder.startswith("/") else ""
     paths, trouble = (allow.of(project), allow.trouble) if isinstance(allow, HostAllow) else (allow, "")
-    around = Surroundings(project, findings.file, absolute, _volumes(root, project), paths, trouble)
+    around = Surroundings(project, findings.file, absolute, _volumes(root, project), paths, trouble, link_below)
     context = Context(findings, around, files, secrets)
     services = root.at("services")
     read_ones = tuple(
@@ -160,6 +186,7 @@ def _desired(
         opa=_opa(root),
         limits=_limits(root),
         health_timeout_s=float(str(timeout.value)) if timeout else 60.0,
+        windows=read_windows(root.at("sync"), services.mapping if services else (), findings),
     )
 
 

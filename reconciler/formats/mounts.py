@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.core.desired import Mount
@@ -25,6 +25,7 @@ _RELATIVE = re.compile(r"(?=.{1,1024}\Z)(?:\./)?(?:(?!\.\.?(?:/|\Z))[A-Za-z0-9._
 _TMPFS_OPTION = re.compile(
     r"size=[0-9]{1,12}[kmgKMG]?|mode=0?[0-7]{3,4}|uid=[0-9]{1,9}|gid=[0-9]{1,9}|ro|rw|noexec|exec|nosuid|nodev"
 )
+LinkBelow = Callable[[str, str], str | None]
 _SOCKETS = frozenset({"/var/run/docker.sock", "/run/docker.sock"})
 _OURS = ("state", ".git")
 _OURS_TO_WRITE = ("policies",)
@@ -51,6 +52,7 @@ class Surroundings:
     """What mounts are judged by: the project, the manifest's name, named volumes' real names, the allow list.
 
     `folder` is the manifest's where it is known as an absolute path, else empty. `allow_trouble` is HostAllow's.
+    `link_below(path, base)` names the first symbolic link in `path` below `base`, the folder that was trusted.
     """
 
     project: str
@@ -59,6 +61,7 @@ class Surroundings:
     volumes: Mapping[str, str]
     allow: frozenset[str]
     allow_trouble: str = ""
+    link_below: LinkBelow = lambda _path, _base: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +180,32 @@ def _bind(item: Node, wanted: _Wanted, around: Surroundings, findings: Findings)
     else:
         refusal = _inside(source, wanted.read_only, around.manifest)
         normal = posixpath.join(around.folder or ".", posixpath.normpath(source))
+    trusted = nearest(normal, {around.folder, *plain(around.allow)})
+    if not refusal and trusted and (link := around.link_below(normal, trusted)):
+        refusal = through_link(link)
     if refusal:
         findings.problem(item, f"{item.path}: {shown_text(source)} {refusal}.")
         return []
     return [Mount("bind", normal, posixpath.normpath(wanted.target), wanted.read_only)]
+
+
+def plain(allow: Iterable[str]) -> frozenset[str]:
+    """The whole paths of an allow list, as they are compared."""
+    return frozenset(posixpath.normpath(entry) for entry in allow if entry.startswith("/"))
+
+
+def nearest(path: str, bases: Iterable[str]) -> str | None:
+    """The longest of `bases` that is `path` or a folder above it; None where none is."""
+    return max((base for base in bases if path == base or _is_below(path, base)), key=len, default=None)
+
+
+def through_link(link: str) -> str:
+    """Why a source with the symbolic link `link` in it is refused."""
+    shown = link if is_plain_path(link) else shown_text(link)
+    return (
+        f"passes through the symbolic link {shown}, and the engine would mount whatever that points at. "
+        f"Put the folder itself there, or let the host's {ALLOW_FILE} permit where it points"
+    )
 
 
 def _outside(source: str, read_only: bool, around: Surroundings) -> str:
@@ -188,7 +213,7 @@ def _outside(source: str, read_only: bool, around: Surroundings) -> str:
     if not _ABSOLUTE.fullmatch(source):
         return "is no plain absolute path. Write it without '//', '.' and '..'"
     path = posixpath.normpath(source)
-    allowed = {posixpath.normpath(entry) for entry in around.allow if entry.startswith("/")}
+    allowed = plain(around.allow)
     if path not in allowed and (path in _SOCKETS or not any(_is_below(path, entry) for entry in allowed)):
         what = "is the container engine itself" if path in _SOCKETS else "lies outside the manifest's folder"
         advice = f"{what}. Use a folder beside the manifest, or let the host's {ALLOW_FILE} permit it"

@@ -342,3 +342,52 @@ def test_the_program_reads_the_host_file(desk: Desk, monkeypatch: pytest.MonkeyP
     with wiring.local_operations(desk.path, desk.path.parent / "state"):
         pass
     assert seen == [(Path("/etc/swiftdeploy/allow.yaml"), 0)] * 2
+
+
+# ---------------------------------------------------------------- links in what is mounted
+
+
+@pytest.mark.control("K10")
+def test_a_link_below_the_manifests_folder_is_refused_with_its_place_while_it_is_there(desk: Desk) -> None:
+    folder = desk.path.parent / "data" / "x"
+    desk.mount("./data/x/y:/h")
+    assert desk.mounts() == [str(folder / "y")], "what is not there yet is the engine's to refuse"
+    folder.mkdir(parents=True)
+    assert desk.mounts() == [str(folder / "y")]
+    folder.rmdir()
+    folder.symlink_to("/")
+    assert desk.mounts() == []
+    assert desk.problems() == [
+        f'manifest.yaml:5:13: services.volumes[0]: "./data/x/y" passes through the symbolic link {folder}, '
+        "and the engine would mount whatever that points at. Put the folder itself there, or let the host's "
+        "/etc/swiftdeploy/allow.yaml permit where it points."
+    ]
+    folder.unlink()
+    assert desk.mounts() == [str(folder / "y")]
+
+
+@pytest.mark.control("K10")
+def test_what_the_host_permits_may_be_a_link_but_not_what_is_below_it(desk: Desk, tmp_path: Path) -> None:
+    real, named = tmp_path / "real", tmp_path / "named"
+    (real / "folder").mkdir(parents=True)
+    (real / "out").symlink_to("/")
+    named.symlink_to(real)
+    desk.permit(f"shop: [{named}]\n")
+    desk.mount(f"{named}/folder:/h")
+    assert desk.mounts() == [f"{named}/folder"]
+    desk.mount(f"{named}/out:/h")
+    assert desk.mounts() == []
+    assert f"passes through the symbolic link {named}/out," in desk.problems()[0]
+
+
+@pytest.mark.control("K10")
+def test_what_became_a_link_since_is_not_given_to_a_service(desk: Desk) -> None:
+    folder = desk.path.parent / "data"
+    folder.mkdir()
+    desk.mount("./data:/h")
+    assert desk.mounts() == [str(folder)]
+    assert desk.source.mount_trouble(str(folder)) == ""
+    folder.rmdir()
+    folder.symlink_to("/etc")
+    assert f"passes through the symbolic link {folder}" in desk.source.mount_trouble(str(folder))
+    assert desk.source.mount_trouble("/usr/share") == "", "what the manifest's reading refuses is not judged here"

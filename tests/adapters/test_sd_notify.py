@@ -109,8 +109,13 @@ class Manager:
 
 
 @contextmanager
-def daemon(folder: Path, manager: Manager | None, **given: str) -> Iterator[subprocess.Popen[str]]:
-    """The daemon in `folder`, told of `manager`, with `given` in its environment; it has no engine."""
+def daemon(
+    folder: Path, manager: Manager | None, output: int | None = None, **given: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The daemon in `folder`, told of `manager`, with `given` in its environment; it has no engine.
+
+    It writes to the descriptor `output`, else into a log in `folder`.
+    """
     (folder / "manifest.yaml").write_text(MANIFEST)
     environment = {**os.environ, "DOCKER_HOST": f"unix://{folder}/no-engine.sock", **given}
     environment |= {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": f"{WATCHDOG_S * 1e6:.0f}"} if manager else {}
@@ -119,8 +124,8 @@ def daemon(folder: Path, manager: Manager | None, **given: str) -> Iterator[subp
             [sys.executable, "-c", PLANTED, "--metrics-port", "0", "--hang-limit", str(HANG_S)],
             cwd=folder,
             env=environment,
-            stdout=log,
-            stderr=log,
+            stdout=log if output is None else output,
+            stderr=log if output is None else output,
             text=True,
         )
     try:
@@ -304,4 +309,19 @@ def test_an_odd_environment_changes_nothing(abstract: Manager, tmp_path: Path) -
     with daemon(tmp_path, abstract, **odd) as process:
         abstract.wait_for(lambda said: said.startswith("STATUS=cycle"), "a cycle")
         process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0
+
+
+@pytest.mark.fault("A8")
+def test_one_whose_output_nobody_reads_and_that_is_interrupted_twice_ends_well(
+    abstract: Manager, tmp_path: Path
+) -> None:
+    reading, writing = os.pipe()
+    with daemon(tmp_path, abstract, writing) as process:
+        os.close(writing)
+        os.close(reading)
+        abstract.wait_for(lambda said: said.startswith("STATUS=cycle"), "a cycle in spite of it")
+        process.send_signal(signal.SIGINT)
+        abstract.wait_for_line("STOPPING=1")
+        process.send_signal(signal.SIGINT)
         assert process.wait(LIMIT_S) == 0

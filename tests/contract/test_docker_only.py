@@ -7,12 +7,14 @@ import os
 import queue
 import socket
 import threading
+from pathlib import Path
 
 import docker
 import pytest
 from contract_worlds import TEST_IMAGE, DockerWorld, Stage
 
 from reconciler.adapters.clock import monotonic
+from reconciler.adapters.docker_engine import DockerEngine
 from reconciler.adapters.engine_events import EngineEvents
 from reconciler.adapters.port_listeners import can_bind
 from reconciler.core.container import LABEL, PublishedPort
@@ -23,6 +25,7 @@ from reconciler.core.plan import (
     Outcome,
     RemoveContainer,
     RemoveNetwork,
+    Result,
     StartContainer,
     StopContainer,
 )
@@ -54,6 +57,28 @@ def test_a_missing_directory_is_refused_and_not_created(docker_stage: Stage) -> 
     assert refused.outcome is Outcome.FAILED
     assert refused.detail == f"The directory {missing}, which is to be mounted, does not exist. Create it."
     assert not os.path.exists(missing)
+
+
+@pytest.mark.control("K10")
+@on_docker
+def test_a_path_that_leads_elsewhere_by_now_is_given_to_no_service(docker_stage: Stage, tmp_path: Path) -> None:
+    """Neither created with it, nor, made before it was swapped, started with it."""
+    world, folder = docker_stage.world, tmp_path / "data"
+    assert isinstance(world, DockerWorld)
+    engine = DockerEngine(
+        instance=world.instance, monotonic=monotonic, mount_trouble=lambda path: swapped.get(path, "")
+    )
+    swapped: dict[str, str] = {}
+    spec = docker_stage.spec(mounts=(Mount("bind", str(folder), "/data"),))
+    folder.mkdir()
+    engine.observe(docker_stage.wanted())
+    assert engine.apply(docker_stage.creation("a", spec)).outcome is Outcome.OK
+    assert engine.apply(StartContainer(docker_stage.name("a"))).outcome is Outcome.OK
+    swapped[str(folder)] = "data is a link."
+    assert engine.apply(docker_stage.creation("b", spec)) == Result(Outcome.FAILED, "data is a link.")
+    docker_stage.must(docker_stage.creation("c", spec))
+    assert engine.apply(StartContainer(docker_stage.name("c"))) == Result(Outcome.FAILED, "data is a link.")
+    engine.close()
 
 
 @pytest.mark.fault("B17", "I6")
