@@ -177,6 +177,8 @@ def _causes(trouble: BaseException) -> Iterator[BaseException]:
 
 def _unreachable(reason: BaseException, where: str) -> str:
     path = where.removeprefix("unix://")
+    if where == os.environ.get("DOCKER_HOST"):
+        path = f"{path}, which the variable DOCKER_HOST names"
     if isinstance(reason, PermissionError):
         return f"Permission denied on {path}. Add this user to the group `docker` and sign in again, or run as root."
     if isinstance(reason, FileNotFoundError):

@@ -56,10 +56,12 @@ class _Reading:
 class FileSource:
     """The Source port over one file, the policies and secrets folders beside it, its env files, and `allow`.
 
-    Without `allow` no path of the host is permitted.
+    Without `allow` no path of the host is permitted. `home` is where relative mounts and the secrets folder are on
+    this host, and whose name is the project's; None is the manifest's folder.
     """
 
-    def __init__(self, path: Path, clock: Clock, allow: HostAllowFile | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock, allow: HostAllowFile | None = None, home: Path | None = None) -> None:
+        self._home = home
         self._path = path
         self._clock = clock
         self._allow = allow
@@ -124,7 +126,7 @@ class FileSource:
         reading = manifest.read(
             data,
             file=self._path.name,
-            folder=str(self._path.resolve().parent),
+            folder=self._folder(),
             env_files=self._env_file,
             allow=permitted,
             processors=os.cpu_count(),
@@ -164,12 +166,16 @@ class FileSource:
         beside = (paths, permitted.trouble, policies, named, hidden, links)
         return hashlib.sha256(data + repr(beside).encode()).digest()
 
+    def _folder(self) -> str:
+        """Where relative mounts begin."""
+        return str(self._home.resolve() if self._home else self._path.resolve().parent)
+
     def mount_trouble(self, source: str) -> str:
         """Why a service must not be given what is at this path of the host now; "" where nothing speaks against it."""
         desired = self._last.loaded.desired if self._last else None
         permitted = self._allow.read()[0] if self._allow else HostAllow()
         allowed = permitted.of(desired.project) if desired else frozenset().union(*permitted.paths.values())
-        trusted = nearest(source, {str(self._path.resolve().parent), *plain(allowed)})
+        trusted = nearest(source, {self._folder(), *plain(allowed)})
         link = link_below(source, trusted) if trusted else None
         return f"{source} {through_link(link)}." if link else ""
 
@@ -223,7 +229,7 @@ class FileSource:
 
     def _secret(self, name: str) -> tester.SecretFile:
         """A file in the secrets folder that only its owner may read."""
-        path = self._path.parent / tester.FOLDER / name
+        path = (self._home or self._path.parent) / tester.FOLDER / name
         try:
             text = self._text(path)
         except (FileNotFoundError, NotADirectoryError):

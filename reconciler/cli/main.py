@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reconciler.cli.verbs import Verb
 
 USAGE, INTERRUPTED, PIPE_CLOSED = 64, 130, 141
+READERS = frozenset({"status", "why", "diff", "logs", "history", "audit", "verify"})
 BEFORE_THE_VERB = frozenset({"--file", "--state-dir", "-o", "--output"})
 
 
@@ -91,6 +92,8 @@ def _run_verb(program: str, name: str, words: Sequence[str]) -> int:
         raise UsageError(f"There is no verb {name!r}.{did_you_mean(name, tuple(BY_NAME))}")
     arguments = parse(program, verb, words)
     options = make_options(program, arguments.file, arguments.state_dir, arguments.output, os.environ)
+    if arguments.state_dir and verb.name in READERS and not options.state_dir.exists():
+        raise UsageError(f"There is no folder {options.state_dir}: nothing was ever kept there. Is --state-dir right?")
     return _carry_out(verb, arguments, options)
 
 

@@ -109,6 +109,7 @@ def test_version(run: Run, words: tuple[str, ...]) -> None:
         (["completion", "fish"], "choose from"),
         (["--state-dir", "/", "status"], "root of the file system"),
         (["--state-dir", "/etc/passwd", "status"], "is not a folder"),
+        (["--state-dir", "/nowhere/state", "status"], "There is no folder /nowhere/state: nothing was ever kept"),
         (["--state-dir", "a\0b", "status"], "NUL"),
         (["status\x1b[2J"], r"'status\x1b[2J'"),
         (["x" * 100_000], "There is no verb"),
