@@ -91,18 +91,20 @@ def compose(made: Stack, *args: str) -> subprocess.CompletedProcess[bytes]:
 def idle_cycle() -> Iterator[Row]:
     """A cycle that finds nothing to do beside `docker compose up -d` that finds nothing to do, three containers."""
     from reconciler import wiring
-    from reconciler.adapters import clock
-    from reconciler.adapters.file_source import FileSource
     from reconciler.adapters.state_dir import StateDir
     from reconciler.core.record import Trigger
+    from reconciler.formats.daemon_config import NO_CONFIG
     from reconciler.loop import Wake
 
     with stack(HEALTH) as made:
         assert made.run("deploy").returncode == 0
-        source = FileSource(made.path, clock.SystemClock())
         state_dir = made.folder / "state"
         ours, theirs = [], []
-        with StateDir(state_dir) as state, wiring.loop_of(state_dir, source, state, lambda _cycle: None) as loop:
+        with (
+            wiring.followed(NO_CONFIG, made.path, state_dir) as source,
+            StateDir(state_dir) as state,
+            wiring.loop_of(state_dir, source, state, lambda _cycle: None) as loop,
+        ):
             loop.turn([Wake(Trigger("start"))])
             for _ in range(15):
                 ours += [timed(lambda: loop.turn([Wake(Trigger("interval"))])) for _ in range(3)]

@@ -122,12 +122,11 @@ def rollouts() -> Iterator[Row]:
 def evaluation() -> Iterator[Row]:
     """One evaluation: two containers scraped, nginx's log read, evidence, OPA, decision."""
     from reconciler import measuring, wiring
-    from reconciler.adapters import clock
-    from reconciler.adapters.file_source import FileSource
     from reconciler.adapters.state_dir import StateDir
     from reconciler.core.decide import Context, decide
     from reconciler.core.record import Trigger
     from reconciler.core.targets import make_targets
+    from reconciler.formats.daemon_config import NO_CONFIG
     from reconciler.loop import Wake
 
     with site(QUICK) as made, clients(str(TESTS / "steady.py"), str(made.port), "100"):
@@ -135,8 +134,11 @@ def evaluation() -> Iterator[Row]:
         wait_for("the last step", lambda: (service_of(made)["rollout"] or {}).get("weight") == 50)
         made.stop()
         folder = made.folder / "state"
-        source = FileSource(made.path, clock.SystemClock())
-        with StateDir(folder) as state, wiring.loop_of(folder, source, state, lambda _: None) as loop:
+        with (
+            wiring.followed(NO_CONFIG, made.path, folder) as source,
+            StateDir(folder) as state,
+            wiring.loop_of(folder, source, state, lambda _: None) as loop,
+        ):
             cycle = loop.turn([Wake(Trigger("interval"))])
             assert cycle.desired is not None, cycle.errors
             assert cycle.observed is not None, cycle.errors

@@ -14,21 +14,22 @@ from dataclasses import dataclass, field
 from reconciler.core.addresses import overlaps
 from reconciler.core.backoff import Backoff, strike, wait_s
 from reconciler.core.containers import KeptRevision, Layout
-from reconciler.core.decide import Context, advance, decide, moved_in_time, wish_changed
+from reconciler.core.decide import Context, advance, decide, moved_in_time, not_ahead_of, wish_changed
 from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode
 from reconciler.core.errors import EngineError, Problem, ReconcilerError, RenderError, StateError
 from reconciler.core.evidence import Evidence
-from reconciler.core.membership import recall, remember, without_vanished
+from reconciler.core.membership import named, recall, remember, without_vanished
 from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedState, PolicyHealth
 from reconciler.core.plan import Action, CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
 from reconciler.core.planner import Wish, kept_port, make_plan
+from reconciler.core.provenance import Commit
 from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.rollout import LOWERING, WAY_BACK, Decision, Move, Phase, Release, Rollout, ServiceRollout
 from reconciler.core.targets import PolicyTarget, Targets, make_targets, wanted_images
 from reconciler.core.unrecorded import needs_record
 from reconciler.core.words import Deploy, LookAgain, Word, hear
 from reconciler.executor import apply_plan, performer
-from reconciler.formats import cycle_record, rendered
+from reconciler.formats import cycle_record, rendered, sync
 from reconciler.formats import policy as policies
 from reconciler.formats.history import IdleRun
 from reconciler.measuring import Measured, judge, keep, look_at
@@ -46,6 +47,9 @@ CLOCK_JUMP_S = 1.0
 RECORD_AGAIN_S = 5.0
 """When an intent that could not be written is tried again."""
 
+SHOWN_KEPT = 7
+"""How many configurations of nginx before the newest one are remembered: an older one does not run any more."""
+
 POLICY_PATIENCE_S = 15.0
 """How long a running OPA may leave us without an answer before its container is replaced (it starts in 0.6 s)."""
 
@@ -58,7 +62,9 @@ class Memory:
     `voice` is what the last record said, `recorded_at` when (monotonic seconds), `intended` a plan that was written
     down and has not done anything yet.
     `troubles` is what the engine last said of containers, by name, that it could not create or start, `answered` when
-    each policy's OPA last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of the steady one.
+    each policy's OPA last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of the steady one,
+    `shown` the addresses in nginx's last few configurations, by their hash, `commit` the one that `last_good` was read
+    from.
     """
 
     rollout: Rollout = field(default_factory=Rollout)
@@ -75,6 +81,8 @@ class Memory:
     answered: Mapping[str, float] = field(default_factory=dict)
     clock_ahead_s: float | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    commit: Commit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,7 @@ def run_cycle(
         ports.runtime.forget_image_failures()
     loaded = ports.source.load()
     notes.problems += loaded.problems if loaded.settled else ()
+    notes.loaded = loaded
     notes.is_settled, notes.asked = loaded.settled, loaded.desired.revision if loaded.desired else ""
     asked = _asked(memory, loaded)
     if asked is not None:
@@ -135,9 +144,12 @@ def _in_step_with_the_clock(ports: Ports, memory: Memory) -> Memory:
     """The memory with its moments moved along where somebody set the clock: no wait ends early or late by that."""
     ahead_s = ports.clock.now() - ports.clock.monotonic()
     before = memory.clock_ahead_s
-    if before is not None and abs(ahead_s - before) > CLOCK_JUMP_S:
+    if before is None:
+        memory = dataclasses.replace(memory, rollout=not_ahead_of(memory.rollout, ports.clock.now()))
+    elif abs(ahead_s - before) > CLOCK_JUMP_S:
         memory = dataclasses.replace(memory, rollout=moved_in_time(memory.rollout, ahead_s - before))
-    return dataclasses.replace(memory, clock_ahead_s=ahead_s)
+    memory = dataclasses.replace(memory, clock_ahead_s=ahead_s)
+    return dataclasses.replace(memory, rollout=memory.rollout.lapsed(_steady_now(ports, memory)))
 
 
 def _steady_now(ports: Ports, memory: Memory) -> float:
@@ -163,7 +175,7 @@ def _imagined(
     ports: Ports, setting: Setting, memory: Memory, trigger: Trigger, *, ahead: bool
 ) -> tuple[Cycle, rendered.View | None]:
     notes = _Notes(memory, memory.number, trigger, ports)
-    loaded = ports.source.load()
+    notes.loaded = loaded = ports.source.load()
     notes.problems += loaded.problems
     desired = (loaded.desired or memory.last_good) if ahead else (memory.last_good or loaded.desired)
     if desired is None:
@@ -180,7 +192,10 @@ def _imagined(
     now = ports.clock.now()
     if not ahead:
         notes.measured = _measured(ports, desired, targets, rollout, observed, memory.evidence)
-    decisions = decide(rollout, Context(targets, observed, now, _OPEN if ahead else verdict, notes.measured.verdicts))
+    gate = _OPEN if ahead else verdict
+    outlooks = sync.outlooks(desired.windows, now)
+    context = Context(targets, observed, now, gate, notes.measured.verdicts, outlooks=outlooks)
+    decisions = decide(rollout, context)
     if ahead:
         decisions = tuple(_under_way(decision, rollout.of(decision.service)) for decision in decisions)
         rollout = _with_subnet(ports, advance(rollout, decisions, now), observed)
@@ -205,6 +220,9 @@ _OPEN = Verdict("infrastructure", allow=True, reason="not asked: nothing is done
 
 def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _Notes) -> Memory:
     notes.services = set(memory.rollout.services)
+    suspension = memory.rollout.suspension(_steady_now(ports, memory))
+    if suspension is not None:
+        asked = dataclasses.replace(asked, incoming=None)
     engine = ports.runtime.observe(_wanted(ports, asked, memory.rollout))
     _refuse_a_rival(asked.force.project, engine)
     engines = _engines(asked, engine, setting.layout, notes)
@@ -212,6 +230,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
     kept = _known(asked, engine, ports.rollouts.kept())
     observed = _observe(ports, asked, engine, answering, kept, notes)
     asked, memory = _admit(ports, asked, memory, observed, answering, notes)
+    memory = notes.traced(memory, asked.force)
 
     answering = _answering(engines, asked)
     targets = make_targets(asked.force, engine.images, kept, setting.layout, answering)
@@ -230,15 +249,19 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: _
         memory.troubles,
         measured.disputed,
         measured.unread,
+        sync.outlooks(asked.force.windows, ports.clock.now()),
     )
     decisions = () if asked.is_proposal else decide(rollout, context)
     rollout = _saved(ports, rollout, decisions, context, asked.force, notes)
 
     listen = kept_port(observed, allow_interruption=memory.allow_interruption)
     view = rendered.render(asked.force, targets, rollout, setting.layout, listen)
+    notes.shows(view.proxy_hash, named(rollout))
     wish = Wish(asked.force, targets, ports.instance, view.files, view.proxy_hash, view.compose_labels)
-    wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption)
-    plan = make_plan(wish, observed, rollout)
+    commit = memory.commit.id if memory.commit else ""
+    wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption, commit=commit)
+    is_still = suspension is not None and not suspension.heals
+    plan = Plan(notes=(f"{suspension}; nothing is changed",)) if is_still else make_plan(wish, observed, rollout)
     notes.saw(asked.force, observed, decisions, plan, targets)
     if plan.acts and str(plan) != memory.intended:
         memory, notes.is_intended = flushed(ports, memory), True
@@ -357,9 +380,10 @@ def _observe(
     state = ObservedState(dataclasses.replace(engine, containers=containers), files=ports.files.digests())
     proxy = next((c for c in state.of(PROXY) if c.is_running), None)
     names = sorted({s.name for desired in asked.both for s in desired.services} | notes.services)
+    running = ports.proxy.observe(proxy, names)
     return dataclasses.replace(
         state,
-        proxy=ports.proxy.observe(proxy, names),
+        proxy=dataclasses.replace(running, named=notes.shown.get(running.live_hash or "")),
         policies={target.revision: _policy_health(ports, target, state, notes) for target in answering},
     )
 
@@ -500,24 +524,30 @@ def _saved(
     """
     replicas = {service.name: service.replicas for service in desired.services}
     after = advance(before, decisions, context.now)
+    if any(decision.move is Move.START for decision in decisions):
+        after = dataclasses.replace(after, glass=None)
     after = remember(_with_subnet(ports, after, context.observed), context.observed, replicas)
     try:
         for kept in _wanted_kept(context):
             ports.rollouts.keep(kept)
         ports.rollouts.save(after)
-        ports.rollouts.forget_all_but(_needed(after, context.targets))
     except StateError as error:
         notes.errors.append(str(error))
         safe = tuple(d for d in decisions if d.move in LOWERING or before.of(d.service).phase in WAY_BACK)
         return remember(advance(before, safe, context.now), context.observed, replicas)
+    try:
+        ports.rollouts.forget_all_but(_needed(after, context))
+    except StateError as error:
+        notes.errors.append(str(error))
     return after
 
 
-def _needed(rollout: Rollout, targets: Targets) -> set[str]:
-    """The revisions that run, are on their way, or are wanted."""
+def _needed(rollout: Rollout, context: Context) -> set[str]:
+    """The revisions that run, are on their way, or are wanted; those of containers that are still to be removed too."""
     running = {group.revision for state in rollout.services.values() for group in state.groups}
     back = {state.last_stable for state in rollout.services.values()}
-    return running | back | {release.revision for release in targets.wanted.values()}
+    there = {container.revision for container in context.observed.engine.containers}
+    return running | back | there | {release.revision for release in context.targets.wanted.values()}
 
 
 def _wanted_kept(context: Context) -> list[KeptRevision]:
@@ -621,6 +651,7 @@ def _remembered(memory: Memory, rollout: Rollout, now: float, notes: _Notes) -> 
         evidence={**memory.evidence, **notes.measured.evidence},
         troubles=_troubles(memory, notes),
         answered=notes.answered,
+        shown=notes.shown,
     )
 
 
@@ -647,6 +678,7 @@ class _Notes:
         self.number, self.trigger = number, trigger
         self.started, self.at = ports.clock.timestamp(), ports.clock.monotonic()
         self.answered = dict(memory.answered)
+        self.shown = dict(memory.shown)
         self.desired: DesiredState | None = None
         self.observed: ObservedState | None = None
         self.problems: tuple[Problem, ...] = ()
@@ -664,7 +696,20 @@ class _Notes:
         self.wanted: dict[str, Release] = {}
         self.made_of: dict[str, tuple[str, str]] = {}
         self.words: tuple[Word, ...] = ()
+        self.loaded: Loaded | None = None
+        self.commit = memory.commit
         self.measured = Measured()
+
+    def traced(self, memory: Memory, force: DesiredState) -> Memory:
+        """The memory with the commit that the manifest in force comes from, where this cycle has read that."""
+        if self.loaded is not None and self.loaded.desired == force:
+            self.commit = self.loaded.commit
+        return dataclasses.replace(memory, commit=self.commit)
+
+    def shows(self, proxy_hash: str, addresses: frozenset[str]) -> None:
+        """nginx may run the configuration of that hash from now on: it names `addresses`."""
+        kept = [hash_ for hash_ in self.shown if hash_ != proxy_hash][-SHOWN_KEPT:]
+        self.shown = {hash_: self.shown[hash_] for hash_ in kept} | {proxy_hash: addresses}
 
     def saw(
         self,
@@ -701,4 +746,6 @@ class _Notes:
             judged=self.measured.verdicts,
             wanted=self.wanted,
             made_of=self.made_of,
+            commit=self.commit,
+            trouble=self.loaded.trouble if self.loaded is not None else (),
         )

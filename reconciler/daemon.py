@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 
@@ -19,6 +20,7 @@ import structlog
 
 from reconciler import __version__, log, wiring
 from reconciler.adapters import clock
+from reconciler.adapters.config_file import read_config
 from reconciler.adapters.engine_events import EngineEvents
 from reconciler.adapters.file_source import FileSource
 from reconciler.adapters.file_watch import FileWatch
@@ -26,16 +28,20 @@ from reconciler.adapters.heartbeat import HANG_S, TELL_EVERY_S, Heart, Pulse, se
 from reconciler.adapters.own_metrics import OwnMetrics
 from reconciler.adapters.sd_notify import Notifier, notifier_of_this_process
 from reconciler.adapters.state_dir import StateDir
+from reconciler.adapters.webhook import WebhookListener
 from reconciler.control import ControlServer
-from reconciler.core.errors import ReconcilerError, StateError
+from reconciler.core.errors import ManifestError, ReconcilerError, StateError
 from reconciler.core.record import Cycle, Trigger
 from reconciler.formats.cycle_record import changed_the_world
+from reconciler.formats.daemon_config import CONFIG_FILE, DaemonConfig, Flags, merged
 from reconciler.loop import Loop
 from reconciler.operations.desk import Place
+from reconciler.wiring import Followed
 
 EXIT_ERROR = 1
 EXIT_LOCKED = 3
 EXIT_HUNG = 70
+METRICS_PORT = 9469
 
 
 def main() -> int:
@@ -46,7 +52,7 @@ def main() -> int:
     options = _options()
     with suppress(OSError, ValueError, RuntimeError):  # there is nowhere to write
         faulthandler.enable()  # systemd's watchdog ends a hung daemon with SIGABRT: its log then says where it hung
-    log.configure(json=True if options.log_json else None, level=options.log_level)
+    log.configure(json=True if options.log_json else None, level=options.log_level or "info")
     logger = structlog.get_logger()
     try:
         run_forever(options)
@@ -61,33 +67,41 @@ def main() -> int:
 
 def run_forever(options: argparse.Namespace) -> None:
     """Hold the state directory, follow the manifest, answer operators. Raises ReconcilerError only at the start."""
-    manifest, state_dir = Path(os.path.abspath(options.manifest)), Path(os.path.abspath(options.state_dir))
+    config = _config(options)
+    log.configure(json=config.log_json or None, level=config.log_level or "info")
+    manifest, state_dir = _absolute(config.manifest or "manifest.yaml"), _absolute(config.state_dir or _state_dir())
     logger = structlog.get_logger()
     notifier, watchdog_s = notifier_of_this_process()
     system = clock.SystemClock()
-    source = wiring.source_of(manifest)
     metrics = OwnMetrics(__version__)
+    loops: list[Loop] = []
+
+    def news(words: str) -> None:
+        for loop in loops:
+            loop.wake(Trigger("git", words.removeprefix("git: ")))
+
     with ExitStack() as stack:
         state = stack.enter_context(StateDir(state_dir))
         lock = stack.enter_context(state.lock("reconcilerd", system.timestamp()))
+        source = stack.enter_context(wiring.followed(config, manifest, state_dir, news))
         finished = _told(logger, metrics, notifier)
         loop = stack.enter_context(wiring.loop_of(state_dir, source, state, finished))
         loop.turns_itself = True
+        loops.append(loop)
         desk = wiring.operations(Place(manifest, state_dir, system.timestamp()), source, lambda _acts: loop)
-        control = ControlServer(state_dir / "run" / "control.sock", desk.run, options.group)
+        control = ControlServer(state_dir / "run" / "control.sock", desk.run, config.group)
         control.start()
         stack.callback(control.stop)
-        if options.group:
-            _let_in(options.group, (state_dir, state_dir / "run"))
-        stack.enter_context(_watching(manifest, source, loop))
+        if config.group:
+            _let_in(config.group, (state_dir, state_dir / "run"))
+        _follow(stack, config, source, loop)
         stack.enter_context(_hearing_the_engine(loop))
         reload = _Reload(loop, notifier)
         _take_signals(loop, notifier, reload)
-        if options.metrics_port and not metrics.serve(options.metrics_port):
-            logger.warning("metrics.refused", port=options.metrics_port, reason="the port is taken")
-        logger.info(
-            "daemon.started", manifest=str(manifest), state=str(state_dir), version=__version__, pid=os.getpid()
-        )
+        port = METRICS_PORT if config.metrics_port is None else config.metrics_port
+        if port and not metrics.serve(port):
+            logger.warning("metrics.refused", port=port, reason="the port is taken")
+        logger.info("daemon.started", manifest=source.shown, state=str(state_dir), version=__version__, pid=os.getpid())
         notifier.tell("READY=1", "STATUS=looking for the first time")
         pulse = stack.enter_context(_beating(notifier, watchdog_s, options.hang_limit))
 
@@ -188,6 +202,43 @@ def _told(
     return finished
 
 
+def _follow(stack: ExitStack, config: DaemonConfig, source: Followed, loop: Loop) -> None:
+    """Whatever tells of a change of the manifest wakes the loop. Raises StateError where one cannot be listened to."""
+    if isinstance(source.source, FileSource):
+        stack.enter_context(_watching(source.source.path, source.source, loop))
+    else:
+        source.source.start()
+    if config.webhook is None:
+        return
+    if config.git is None or source.repository is None:
+        raise StateError("webhook is set, but the manifest is a plain file, which is watched anyway. Remove webhook.")
+    listener = WebhookListener(config.webhook, config.git.ref, source.repository.hint)
+    listener.start()
+    stack.callback(listener.stop)
+    structlog.get_logger().info("webhook.listens", port=listener.port, path=config.webhook.path)
+
+
+def _config(options: argparse.Namespace) -> DaemonConfig:
+    """The daemon's file and its flags as one; what may be doubted is told. Raises ManifestError."""
+    file = Path(options.config or CONFIG_FILE)
+    reading = read_config(file, required=options.config is not None)
+    for warning in reading.warnings:
+        structlog.get_logger().warning("config.doubted", reason=str(warning))
+    if reading.config is None:
+        raise ManifestError(reading.problems)
+    given = {each.name: getattr(options, each.name) for each in fields(Flags)}
+    return merged(reading.config, Flags(**given))
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _state_dir() -> str:
+    """systemd's, else one in this folder."""
+    return os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "state"
+
+
 @contextmanager
 def _watching(manifest: Path, source: FileSource, loop: Loop) -> Iterator[None]:
     def changed(is_whole: bool) -> None:
@@ -270,15 +321,18 @@ def _options() -> argparse.Namespace:
         description="Follows a manifest: keeps what runs as it asks, and records every cycle.",
     )
     parser.add_argument(
-        "--manifest", "--file", default="manifest.yaml", help="the manifest to follow (default: %(default)s)"
+        "--config", metavar="FILE", help=f"the daemon's own file (default: {CONFIG_FILE}, where it is there)"
     )
+    parser.add_argument("--manifest", "--file", help="the manifest to follow (default: manifest.yaml)")
+    parser.add_argument("--git", metavar="URL", help="follow the manifest in this repository instead of a file")
+    parser.add_argument("--branch", help="the branch to follow there (default: main)")
+    parser.add_argument("--path", help="where the manifest is in the repository (default: manifest.yaml)")
     parser.add_argument(
         "--state-dir",
-        default=os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "state",
         help="where everything is kept (default: $STATE_DIRECTORY, else ./state)",
     )
     parser.add_argument(
-        "--metrics-port", type=int, default=9469, help="own metrics on 127.0.0.1; 0 is none (default: %(default)s)"
+        "--metrics-port", type=int, help=f"own metrics on 127.0.0.1; 0 is none (default: {METRICS_PORT})"
     )
     parser.add_argument("--group", help="members of this group may use reconcilerctl")
     parser.add_argument(
@@ -288,8 +342,8 @@ def _options() -> argparse.Namespace:
         help=f"end when the loop hangs for so long, to be started again (default: {HANG_S:g} under systemd's watchdog, "
         "else never)",
     )
-    parser.add_argument("--log-level", choices=sorted(log.LEVELS), default="info")
-    parser.add_argument("--log-json", action="store_true", help="JSON lines even on a terminal")
+    parser.add_argument("--log-level", choices=sorted(log.LEVELS))
+    parser.add_argument("--log-json", action="store_true", default=None, help="JSON lines even on a terminal")
     parser.add_argument("--version", action="version", version=f"reconcilerd {__version__}")
     return parser.parse_args()
 

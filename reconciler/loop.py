@@ -235,7 +235,7 @@ def _moved_on(cycle: Cycle) -> bool:
     )
 
 
-_LOUDNESS = ("pending", "interval", "engine", "start", "manifest", "signal", "operator")
+_LOUDNESS = ("pending", "interval", "engine", "start", "manifest", "git", "signal", "operator")
 
 
 def _loudest(wakes: list[Wake]) -> Trigger:

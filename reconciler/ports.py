@@ -15,6 +15,7 @@ from reconciler.core.desired import DesiredState, HealthCheck, Json, Service
 from reconciler.core.errors import Problem
 from reconciler.core.evidence import Evidence
 from reconciler.core.evidence.readings import Counted
+from reconciler.core.git_status import GitStatus, Synced
 from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedProxy, Slot
 from reconciler.core.plan import (
     Action,
@@ -26,6 +27,7 @@ from reconciler.core.plan import (
     TestProxyConfig,
     WriteFile,
 )
+from reconciler.core.provenance import Commit
 from reconciler.core.record import HostFacts, Verdict
 from reconciler.core.rollout import Rollout
 
@@ -37,7 +39,8 @@ class Loaded:
     `desired` is None when it cannot be used; `problems` then says why, and `digest` (SHA-256 of the bytes,
     or of the reason when there are none) lets it be recorded once. `warnings` never stop anything.
     `settled` is false while a writer may still be at work: look again soon, decide nothing. `parsed` is
-    false when the problems are with the text itself, not with what it says.
+    false when the problems are with the text itself, not with what it says. `commit` is the one it was read from,
+    where that is known; `trouble` why the source cannot be followed any further, and stops nothing.
     """
 
     digest: str
@@ -46,6 +49,8 @@ class Loaded:
     warnings: tuple[Problem, ...] = ()
     settled: bool = True
     parsed: bool = True
+    commit: Commit | None = None
+    trouble: tuple[Problem, ...] = ()
 
 
 class Source(Protocol):
@@ -65,6 +70,26 @@ class Wanted:
     network: str
     images: tuple[str, ...]
     ports: tuple[int, ...]
+
+
+class Repository(Protocol):
+    """A source that follows a git repository, as operators speak to it. Each may raise Refused."""
+
+    def status(self) -> GitStatus:
+        """How far it is followed, and why no further."""
+        ...
+
+    def sync(self) -> Synced:
+        """Look now, and wait for it."""
+        ...
+
+    def accept(self, prefix: str, reason: str, actor: str) -> Commit:
+        """Let in the one commit that is refused now, whose id begins with `prefix`."""
+        ...
+
+    def manifest_at(self, commit: str) -> Loaded:
+        """The manifest as `commit` (an id or its beginning) has it; nothing is let in by that."""
+        ...
 
 
 class Runtime(Protocol):

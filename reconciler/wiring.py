@@ -6,10 +6,11 @@ import functools
 import hashlib
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,14 @@ from reconciler.adapters.file_source import FileSource
 from reconciler.adapters.host_allow import HostAllowFile
 from reconciler.adapters.state_dir import StateDir
 from reconciler.core.containers import Layout
-from reconciler.core.errors import EngineError
+from reconciler.core.errors import EngineError, ManifestError, Problem
+from reconciler.formats.daemon_config import NO_CONFIG, DaemonConfig
 from reconciler.formats.mounts import ALLOW_FILE
 from reconciler.operations.desk import Operations, Place
 
 if TYPE_CHECKING:
     from reconciler.adapters.docker_engine import DockerEngine
+    from reconciler.adapters.git_source import GitSource
     from reconciler.adapters.local_images import LocalImages
     from reconciler.adapters.metrics import CountedTwice
     from reconciler.core.desired import DesiredState
@@ -36,24 +39,82 @@ AT_ONCE = 8
 """How many actions of a plan run side by side."""
 
 
+READERS_KEPT = 8
+"""Readers of commits before the one in force that are still asked what they know: a rollout may be of theirs."""
+
+
 @dataclass(frozen=True, slots=True)
-class Built:
-    """A loop, and the source whose watcher it needs."""
+class Followed:
+    """Where the manifest comes from: a file, or the repository that holds it.
 
-    loop: Loop
-    source: FileSource
+    `readers` know the secrets and paths that manifests name, the one in force last. `shown` is told to people.
+    """
+
+    source: FileSource | GitSource
+    readers: deque[FileSource]
+    shown: str
+
+    @property
+    def repository(self) -> GitSource | None:
+        """The repository, where it is one."""
+        return None if isinstance(self.source, FileSource) else self.source
+
+    def tester_secret(self, digest: str) -> str | None:
+        """As FileSource's, of whichever reader knows it."""
+        found = (reader.tester_secret(digest) for reader in reversed(self.readers))
+        return next((secret for secret in found if secret is not None), None)
+
+    def mount_trouble(self, path: str) -> str:
+        """As FileSource's, of the reader of the manifest in force."""
+        return self.readers[-1].mount_trouble(path) if self.readers else ""
 
 
-def source_of(manifest: Path, allow: Path = Path(ALLOW_FILE)) -> FileSource:
-    """The manifest, and what the host's own file `allow` permits it."""
-    return FileSource(manifest, clock.SystemClock(), HostAllowFile(allow))
+def source_of(manifest: Path, allow: Path = Path(ALLOW_FILE), home: Path | None = None, name: str = "") -> FileSource:
+    """The manifest, and what the host's own file `allow` permits it. `home` and `name` are FileSource's."""
+    return FileSource(manifest, clock.SystemClock(), HostAllowFile(allow), home, name)
 
 
 @contextmanager
-def local_operations(manifest: Path, state_dir: Path) -> Iterator[Operations]:
-    """Operations in this process. The lock is taken, and the engine looked for, only by what needs them."""
-    source = source_of(manifest)
+def followed(
+    config: DaemonConfig, manifest: Path, state_dir: Path, wake: Callable[[str], None] = lambda _words: None
+) -> Iterator[Followed]:
+    """The file `manifest`, or the repository that `config` names; `wake` is told in words of a new commit.
+
+    Raises StateError and ManifestError where the repository cannot be followed at all.
+    """
+    home = Path(config.folder) if config.folder else None
+    readers: deque[FileSource] = deque(maxlen=READERS_KEPT)
+    if config.git is None:
+        readers.append(source_of(manifest, home=home))
+        yield Followed(readers[0], readers, str(manifest))
+        return
+    from reconciler.adapters.git_source import GitSource
+
+    def read(path: Path) -> FileSource:
+        readers.append(source_of(path, home=home or state_dir.parent, name=name))
+        return readers[-1]
+
+    git = config.git
+    name = git.url.rstrip("/").removesuffix(".git")
+    try:
+        source = GitSource(git, state_dir, clock.SystemClock(), read, wake)
+    except ValueError as error:
+        raise ManifestError([Problem("configuration", 0, 0, str(error))]) from error
+    try:
+        yield Followed(source, readers, f"{source.status().url} {git.ref} {git.path}")
+    finally:
+        source.stop()
+
+
+@contextmanager
+def local_operations(manifest: Path, state_dir: Path, config_file: Path | None = None) -> Iterator[Operations]:
+    """Operations in this process. The lock is taken, and the engine looked for, only by what needs them.
+
+    What the daemon's file says of a source counts where it is about this state directory. Raises ManifestError.
+    """
+    config = _config_of(config_file, state_dir) if config_file is not None else NO_CONFIG
     with ExitStack() as stack:
+        source = stack.enter_context(followed(config, manifest, state_dir))
         opened: list[Loop] = []
 
         def open_loop(acts: bool) -> Loop:
@@ -67,13 +128,24 @@ def local_operations(manifest: Path, state_dir: Path) -> Iterator[Operations]:
         yield operations(Place(manifest, state_dir), source, open_loop)
 
 
-def operations(place: Place, source: FileSource, open_loop: Callable[[bool], Loop]) -> Operations:
+def _config_of(file: Path, state_dir: Path) -> DaemonConfig:
+    from reconciler.adapters.config_file import read_config
+
+    reading = read_config(file, required=True)
+    if reading.config is None:
+        raise ManifestError(reading.problems)
+    is_its = reading.config.state_dir is not None and Path(reading.config.state_dir) == state_dir
+    return reading.config if is_its else NO_CONFIG
+
+
+def operations(place: Place, source: Followed, open_loop: Callable[[bool], Loop]) -> Operations:
     """The desk over a loop."""
-    return Operations(place, source, open_loop, _replace_file, _send)
+    place = replace(place, shown=source.shown)
+    return Operations(place, source.source, open_loop, _replace_file, _send, source.repository)
 
 
 @contextmanager
-def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Callable[[Cycle], None]) -> Iterator[Loop]:
+def loop_of(state_dir: Path, source: Followed, state: StateDir, finished: Callable[[Cycle], None]) -> Iterator[Loop]:
     """A loop over the real Docker Engine, nginx and OPA; the caller holds the lock of `state`."""
     from reconciler.core.record import Trigger
     from reconciler.cycle import Memory, Setting
@@ -85,11 +157,11 @@ def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Call
         if box:
             box[0].wake(Trigger("engine", words))
 
-    def followed() -> DesiredState | None:
+    def in_force() -> DesiredState | None:
         return box[0].memory.last_good if box else None
 
     with ExitStack() as stack:
-        ports = stack.enter_context(ports_of(state_dir, source, state, wake, followed))
+        ports = stack.enter_context(ports_of(state_dir, source, state, wake, in_force))
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE, thread_name_prefix="act"))
         setting = Setting(Layout(str(state_dir / "rendered"), str(state_dir / "run"), container_user()), pool)
         store = ports.rollouts
@@ -101,14 +173,14 @@ def loop_of(state_dir: Path, source: FileSource, state: StateDir, finished: Call
 @contextmanager
 def ports_of(
     state_dir: Path,
-    source: FileSource,
+    source: Followed,
     state: StateDir,
     wake: Callable[[str], None],
-    followed: Callable[[], DesiredState | None],
+    in_force: Callable[[], DesiredState | None],
 ) -> Iterator[Ports]:
     """Every real adapter; afterwards all that was opened is closed.
 
-    `wake` is told in words that the engine changed something; `followed` is the manifest in force, None before there
+    `wake` is told in words that the engine changed something; `in_force` is the manifest in force, None before there
     is one: the limits that adapters work with are read from it at every use.
     """
     from reconciler.adapters.docker_engine import DockerEngine
@@ -128,7 +200,7 @@ def ports_of(
     instance = state.instance_id(lambda: _instance(state_dir))
 
     def patience_s() -> float:
-        return desired.opa.decision_timeout_s if (desired := followed()) else 5.0
+        return desired.opa.decision_timeout_s if (desired := in_force()) else 5.0
 
     with ExitStack() as stack:
         key = HistoryKey(state_dir, given_key(os.environ))
@@ -149,12 +221,12 @@ def ports_of(
             mount_trouble=source.mount_trouble,
         )
         stack.callback(engine.close)
-        metrics = _metrics(followed)
+        metrics = _metrics(in_force)
         stack.callback(metrics.close)
         probes = ProbeTraffic(run / "nginx" / "proxy.sock")
         stack.callback(probes.close)
         yield Ports(
-            source=source,
+            source=source.source,
             runtime=engine,
             prober=AddressProber(),
             proxy=NginxProxy(
@@ -177,14 +249,14 @@ def ports_of(
         )
 
 
-def _metrics(followed: Callable[[], DesiredState | None]) -> CountedTwice:
+def _metrics(in_force: Callable[[], DesiredState | None]) -> CountedTwice:
     from reconciler.adapters.app_metrics import AppMetrics
     from reconciler.adapters.ingress_metrics import IngressMetrics
     from reconciler.adapters.metrics import CountedTwice
     from reconciler.adapters.prometheus import PrometheusMetrics
 
     def latency_limit_s() -> float | None:
-        desired = followed()
+        desired = in_force()
         limit = desired.limits.get("canary", {}).get("max_p99_latency_ms") if desired else None
         return limit / 1000 if isinstance(limit, int | float) else None
 

@@ -145,7 +145,7 @@ def page(found: Found) -> str:
     lines = [f"{counts}Tests that carry a row: {len(tests)}."]
     for letter, title in SECTIONS.items():
         lines += ["", f"### {letter}. {title}", "", "| | fault | what a user expects | shown by |", "|---|---|---|---|"]
-        lines += [_line(row, found) for row in FAULTS if row.id.startswith(letter)]
+        lines += [_line(row, found) for row in FAULTS if row.section == letter]
     lines += ["", "### K. Controls of the security design", "", "| | against | how | shown by |", "|---|---|---|---|"]
     return "\n".join([*lines, *(_line(row, found) for row in CONTROLS)])
 

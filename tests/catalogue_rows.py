@@ -14,6 +14,16 @@ class Row:
     expects: str
     missing: str = ""
 
+    @property
+    def section(self) -> str:
+        """The letters of its id."""
+        return self.id.rstrip("0123456789")
+
+    @property
+    def number(self) -> int:
+        """Its place in its section, from 1."""
+        return int(self.id.removeprefix(self.section))
+
 
 SECTIONS = {
     "A": "Process and host",
@@ -21,6 +31,7 @@ SECTIONS = {
     "C": "Files and disk",
     "D": "Time",
     "E": "Manifest",
+    "GT": "Git",
     "G": "OPA",
     "H": "Measurements",
     "I": "nginx",
@@ -144,6 +155,21 @@ FAULTS = (
     Row("G13", "answers that change from look to look", "no step gets shorter; one roll back is enough"),
     Row("G14", "policy says yes while stable is ill", "the canary waits"),
     Row("G15", "a wrong or unreadable token", "not a yes, and it says so"),
+    Row("GT1", "the remote is down, slow, or refuses us", "the last good commit stays; a deadline ends all of git"),
+    Row("GT2", "history was rewritten", "refused until that commit is accepted by name"),
+    Row("GT3", "an old signed commit is offered again", "refused: it does not follow from the one in force"),
+    Row("GT4", "unsigned, an unknown, expired or revoked key", "refused, each with its own words"),
+    Row("GT5", "a branch deleted, a tag moved, an empty repository", "the last good commit stays"),
+    Row("GT6", "our copy is damaged", "made anew beside it and swapped; what is in force stays"),
+    Row("GT7", "a lock that a killed git left", "removed from our copy only"),
+    Row("GT8", "a huge repository, file, or number of refs", "bounded in bytes, files and time"),
+    Row("GT9", "the manifest's path is a link, submodule or folder", "refused"),
+    Row("GT10", "hooks, filters and configuration of a checkout", "never run"),
+    Row("GT11", "a checkout of another user's", "a clear message, no way round git's own check"),
+    Row("GT12", "a work tree that is half updated", "commits are read, not files"),
+    Row("GT13", "a commit during a rollout", "the newest wins at the next safe point; both are recorded"),
+    Row("GT14", "skewed dates, a very long history", "bounded; order by ancestry, not by date"),
+    Row("GT15", "a storm of webhooks, forged or huge ones", "refused before they cost anything; coalesced"),
     Row("H1", "the page or server cannot be had", "unknown, never zero"),
     Row("H2", "slow, endless, compressed, redirected, no HTTP", "ends in time, unknown"),
     Row("H3", "numbers that are none", "unknown, never zero"),
@@ -199,8 +225,8 @@ CONTROLS = (
     Row("K8", "a request to the engine that we never make", "refused before it is sent"),
     Row("K9", "a hostile manifest", "a strict reader"),
     Row("K10", "paths that lead out", "no links, no races"),
-    Row("K11", "a hostile git repository", "nothing of it runs", "comes with git"),
-    Row("K12", "a commit of a stranger's", "signatures", "comes with git"),
+    Row("K11", "a hostile git repository or webhook", "nothing of it runs; a hint is only a hint"),
+    Row("K12", "a commit of a stranger's", "refused, by name, until it is accepted by name"),
     Row("K13", "a hostile page", "one deadline, caps, no redirects"),
     Row("K14", "the control socket", "its group only, strict JSON, no shell"),
     Row("K15", "secrets that show", "nowhere but where they must be"),

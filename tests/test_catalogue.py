@@ -27,9 +27,9 @@ def test_enough_rows_have_a_test() -> None:
 def test_rows_are_there_once_and_each_in_its_section() -> None:
     names = [row.id for row in (*FAULTS, *CONTROLS)]
     assert len(set(names)) == len(names)
-    assert {row.id[0] for row in FAULTS} == set(SECTIONS)
+    assert {row.section for row in FAULTS} == set(SECTIONS)
     for letter in (*SECTIONS, "K"):
-        numbers = [int(name[1:]) for name in names if name[0] == letter]
+        numbers = [row.number for row in (*FAULTS, *CONTROLS) if row.section == letter]
         assert numbers == list(range(1, len(numbers) + 1))
 
 

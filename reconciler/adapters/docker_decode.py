@@ -22,6 +22,7 @@ Answer = Mapping[str, Any]
 PROJECT = f"{LABEL}project"
 INSTANCE = f"{LABEL}instance"
 SLOT = f"{LABEL}slot"
+COMMIT = f"{LABEL}commit"
 TMPFS_OPTIONS = "rw,nosuid,nodev,size=64m,mode=1777"
 MAX_WORDS = 300
 _WORDS_READ = 4096

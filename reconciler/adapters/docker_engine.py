@@ -284,7 +284,7 @@ class DockerEngine:
             return Result(Outcome.PENDING, f"the holder of the name {action.name} just went", LOOK_AGAIN_S)
         labels = decode.labels_of(holder)
         wanted = decode.all_labels(action)
-        alike = all(labels.get(key) == value for key, value in wanted.items())
+        alike = all(labels.get(key) == value for key, value in wanted.items() if key != decode.COMMIT)
         is_mine = labels.get(decode.INSTANCE) == self._instance
         if alike and is_mine and holder.get("Image") == action.spec.image_id:
             return Result(Outcome.OK, "adopted: it was created before")

@@ -57,11 +57,14 @@ class FileSource:
     """The Source port over one file, the policies and secrets folders beside it, its env files, and `allow`.
 
     Without `allow` no path of the host is permitted. `home` is where relative mounts and the secrets folder are on
-    this host, and whose name is the project's; None is the manifest's folder.
+    this host; None is the manifest's folder. `name` is the project's where the manifest names none;
+    "" is that folder's.
     """
 
-    def __init__(self, path: Path, clock: Clock, allow: HostAllowFile | None = None, home: Path | None = None) -> None:
-        self._home = home
+    def __init__(
+        self, path: Path, clock: Clock, allow: HostAllowFile | None = None, home: Path | None = None, name: str = ""
+    ) -> None:
+        self._home, self._name = home, name
         self._path = path
         self._clock = clock
         self._allow = allow
@@ -127,6 +130,7 @@ class FileSource:
             data,
             file=self._path.name,
             folder=self._folder(),
+            name=self._name,
             env_files=self._env_file,
             allow=permitted,
             processors=os.cpu_count(),

@@ -22,7 +22,12 @@ STEPS = {
 
 
 def run(arguments: Namespace, options: Options, session: Session) -> int:
-    args = {"allow_interruption": arguments.allow_interruption, "timeout_s": arguments.timeout}
+    args = {
+        "allow_interruption": arguments.allow_interruption,
+        "timeout_s": arguments.timeout,
+        "break_glass": arguments.break_glass,
+        "reason": arguments.reason,
+    }
     events = session.request("deploy", args)
     if options.is_json:
         return play_json(events)

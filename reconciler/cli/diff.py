@@ -13,7 +13,7 @@ from reconciler.log import visible
 
 
 def run(arguments: Namespace, options: Options, session: Session) -> int:
-    end = value_of(session.request("diff", {}))
+    end = value_of(session.request("diff", {"commit": arguments.commit}))
     value = end.get("value")
     if value is not None and options.is_json:
         say_json(value)

@@ -40,8 +40,10 @@ def _about(kind: str, record: Any) -> list[str]:
         return [f"nothing to do, {_times(record.get('count'))}", _measured(record)]
     return [
         _trigger(record.get("trigger")),
+        _commit(record),
         _each(record.get("words"), _word),
         _each(record.get("problems"), str),
+        _each(record.get("trouble"), str),
         _each(record.get("verdicts"), _denial),
         _each(record.get("decisions"), _decision),
         _each(record.get("actions"), _action),
@@ -53,6 +55,15 @@ def _about(kind: str, record: Any) -> list[str]:
         text_of(record.get("raw")),
         _measured(record),
     ]
+
+
+def _commit(record: Any) -> str:
+    """The commit that a cycle was woken by, or acted for."""
+    commit, trigger = record.get("commit"), record.get("trigger")
+    is_news = isinstance(trigger, dict) and trigger.get("kind") == "git"
+    if not isinstance(commit, dict) or not (is_news or record.get("actions")):
+        return ""
+    return text_of(f"commit {text_of(commit.get('id'))[:12]} {text_of(commit.get('subject'))}")
 
 
 def _each(entries: Any, words: Any) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 USAGE, INTERRUPTED, PIPE_CLOSED = 64, 130, 141
 READERS = frozenset({"status", "why", "diff", "logs", "history", "audit", "verify"})
-BEFORE_THE_VERB = frozenset({"--file", "--state-dir", "-o", "--output"})
+BEFORE_THE_VERB = frozenset({"--file", "--state-dir", "--config", "-o", "--output"})
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -86,12 +86,19 @@ def _run_verb(program: str, name: str, words: Sequence[str]) -> int:
     from reconciler.cli.options import UsageError, make_options
     from reconciler.cli.parsing import did_you_mean, parse
     from reconciler.cli.verbs import BY_NAME
+    from reconciler.control import exit_code
+    from reconciler.core.errors import ManifestError
 
     verb = BY_NAME.get(name)
     if verb is None:
         raise UsageError(f"There is no verb {name!r}.{did_you_mean(name, tuple(BY_NAME))}")
     arguments = parse(program, verb, words)
-    options = make_options(program, arguments.file, arguments.state_dir, arguments.output, os.environ)
+    try:
+        options = make_options(
+            program, arguments.file, arguments.state_dir, arguments.output, os.environ, arguments.config
+        )
+    except ManifestError as error:
+        return _complain(visible(str(error), keep="\n"), exit_code(error))
     if arguments.state_dir and verb.name in READERS and not options.state_dir.exists():
         raise UsageError(f"There is no folder {options.state_dir}: nothing was ever kept there. Is --state-dir right?")
     return _carry_out(verb, arguments, options)

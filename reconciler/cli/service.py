@@ -19,7 +19,7 @@ from reconciler.cli.options import Options
 from reconciler.cli.service_files import Found, Place, difference, found
 from reconciler.cli.session import Session
 from reconciler.cli.terminal import say
-from reconciler.core.errors import Refused
+from reconciler.core.errors import ManifestError, Refused
 
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 
@@ -159,7 +159,8 @@ def _place(options: Options) -> Place:
     """What is to run, from how this very program runs. Raises Refused."""
     import reconciler
 
-    manifest = options.manifest
+    config = None if options.names_manifest else _with_a_repository(options)
+    manifest = config or options.manifest
     if not manifest.is_file():
         raise Refused(f"There is no manifest {manifest}. Name it: `{options.program} service install --manifest PATH`.")
     beside = Path(sys.executable).parent / "reconcilerd"
@@ -173,7 +174,20 @@ def _place(options: Options) -> Place:
         manifest_folders=tuple(sorted({manifest.parent, manifest.resolve().parent})),
         folders=tuple(sorted({Path(sys.prefix), Path(sys.base_prefix), Path(sys.base_prefix).resolve(), code})),
         group=_group_of_docker(),
+        option="--config" if config else "--manifest",
     )
+
+
+def _with_a_repository(options: Options) -> Path | None:
+    """The daemon's own file, where it names a git repository. Raises ManifestError where it cannot be used."""
+    from reconciler.adapters.config_file import read_config
+
+    if options.config_file is None:
+        return None
+    reading = read_config(options.config_file, required=True)
+    if reading.config is None:
+        raise ManifestError(reading.problems)
+    return options.config_file if reading.config.git is not None else None
 
 
 def _group_of_docker() -> str:

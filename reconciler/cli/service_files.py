@@ -25,7 +25,8 @@ class Place:
     """What is to run: all paths absolute.
 
     `folders` hold the program: its environment, its interpreter, its code. `manifest_folders` are the manifest's, and
-    the one it really lies in where a link leads there. Members of `group` may use Docker's socket.
+    the one it really lies in where a link leads there. Members of `group` may use Docker's socket. `option` is
+    `--manifest`, or `--config` where `manifest` is the daemon's own file, which names a repository.
     """
 
     program: Path
@@ -33,6 +34,7 @@ class Place:
     manifest_folders: tuple[Path, ...]
     folders: tuple[Path, ...]
     group: str = "docker"
+    option: str = "--manifest"
 
 
 class Found(StrEnum):
@@ -75,7 +77,7 @@ def make_unit(template: str, place: Place) -> str:
     manifests = place.manifest_folders
     hidden = [folder for folder in _outermost(place.folders) if _is_hidden(folder) and folder not in manifests]
     lines = {
-        "ExecStart": f"{_command(place.program)} --manifest {_command(place.manifest)} --log-json",
+        "ExecStart": f"{_command(place.program)} {place.option} {_command(place.manifest)} --log-json",
         "SupplementaryGroups": place.group,
         "ReadWritePaths": _paths(manifests),
         "ProtectHome": "tmpfs",
@@ -96,7 +98,8 @@ def make_plist(template: str, place: Place, state_dir: Path, log: Path) -> str:
     wanted = plistlib.loads(template.encode())
     words = wanted["ProgramArguments"]
     words[0] = str(place.program)
-    words[words.index("--manifest") + 1] = str(place.manifest)
+    at = words.index("--manifest")
+    words[at : at + 2] = [place.option, str(place.manifest)]
     words[words.index("--state-dir") + 1] = str(state_dir)
     wanted["StandardOutPath"] = wanted["StandardErrorPath"] = str(log)
     return _sealed(plistlib.dumps(wanted, sort_keys=False).decode(), "<!-- ", " -->")

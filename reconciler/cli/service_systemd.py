@@ -214,7 +214,7 @@ def _explain(place: Place, story: Story) -> None:
         or (folder.st_gid == user.pw_gid and folder.st_mode & 0o020)
         or folder.st_mode & 0o002
     )
-    if not is_writable:
+    if not is_writable and place.option == "--manifest":
         story.tell(
             f"{USER} cannot write {place.manifest.parent}: all works but `promote`, which writes the mode into the "
             f"manifest. To allow it: chgrp {USER} {place.manifest.parent} && chmod g+w {place.manifest.parent}"

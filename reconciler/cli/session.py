@@ -46,7 +46,8 @@ class Session:
         from reconciler.operations import Request
         from reconciler.wiring import local_operations
 
-        with local_operations(self._options.manifest, self._options.state_dir) as operations:
+        where = self._options
+        with local_operations(where.manifest, where.state_dir, where.config_file) as operations:
             yield from operations.run(Request(verb, args, this_user()))
 
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.cli.figures import age, number, share
+from reconciler.cli.figures import age, is_number, number, share
 from reconciler.cli.rollout_view import rollout_lines
-from reconciler.cli.terminal import Paint, table, text_of
+from reconciler.cli.terminal import Paint, ago, table, text_of
 
-STATES = {"converged": "good", "converging": "warned", "degraded": "poor", "torn_down": "dim", "empty": "dim"}
+STATES = {
+    "converged": "good",
+    "converging": "warned",
+    "degraded": "poor",
+    "torn_down": "dim",
+    "empty": "dim",
+    "suspended": "warned",
+}
 WORDS = {"torn_down": "torn down"}
 GOOD = frozenset({"PASS", "ready", "healthy", "running", "stable"})
 MEASURED = ("req_per_sec", "p99_latency_ms", "error_rate")
@@ -67,13 +74,36 @@ def _heading(value: Any, now: float, paint: Paint) -> list[str]:
     manifest = value["manifest"]
     revision = text_of(manifest.get("revision"))[:12]
     second = f"manifest {text_of(manifest['path'])}{f', revision {revision}' if revision else ''}"
+    stands = _source(value, now, paint)
     daemon = value.get("daemon")
     if daemon:
         up = age(daemon.get("since"), now)
         third = f"daemon {text_of(daemon['version'])}, pid {daemon['pid']}{f', up {up}' if up else ''}"
     else:
         third = "no daemon: nothing is watched or repaired"
-    return [first, paint.dim(second), paint.dim(third)]
+    return [first, paint.dim(second), *stands, paint.dim(third)]
+
+
+def _source(value: Any, now: float, paint: Paint) -> list[str]:
+    """Which commit is in force and why no newer one; who suspended everything; which sync windows are shut."""
+    lines = []
+    if source := value.get("source"):
+        commit = source.get("commit")
+        if commit:
+            signed = f", signed by {text_of(commit['signer'])}" if commit.get("signer") else ""
+            who = f"{text_of(commit['author'])}{signed}"
+            lines.append(paint.dim(f"commit {text_of(commit['id'])[:12]} {text_of(commit['subject'])} ({who})"))
+        if trouble := source.get("trouble"):
+            since = age(trouble.get("since"), now)
+            lines.append(paint("warned", f"{text_of(trouble['message'])}{f' (for {since})' if since else ''}"))
+    if given := value.get("suspended"):
+        until = f", {ago(max(0.0, given['until'] - now))} to go" if is_number(given.get("until")) else ""
+        heals = ", but healed" if given.get("heals") else ""
+        lines.append(
+            paint("warned", f"Suspended by {text_of(given['actor'])}: {text_of(given['reason'])}{until}{heals}")
+        )
+    shut = [(name, one) for name, one in (value.get("windows") or {}).items() if not one["open"]]
+    return [*lines, *(paint("warned", f"{text_of(name)}: {text_of(one['reason'])}") for name, one in shut)]
 
 
 def _problems(value: Any, paint: Paint) -> list[str]:

@@ -58,6 +58,7 @@ class Verb:
 COMMON = (
     Option(("--file",), "the manifest (default: ./manifest.yaml)", "PATH", "file"),
     Option(("--state-dir",), "the state directory (default: $STATE_DIRECTORY, else ./state)", "PATH", "folder"),
+    Option(("--config",), "the daemon's own file (default: /etc/swiftdeploy/reconciler.yaml)", "PATH", "file"),
     Option(("-o", "--output"), "text for people, json for programs", "FORMAT", choices=FORMATS, default="text"),
     Option(("-h", "--help"), "help for a verb, or for all of it"),
 )
@@ -92,9 +93,11 @@ VERBS = (
         "host is `DENIED: <reason>`, exit code 3, and nothing has changed.",
         options=(
             Option(("--allow-interruption",), "allow changes that cannot be made without a moment of downtime"),
+            Option(("--break-glass",), "begin although the sync windows are closed; needs --reason"),
+            REASON,
             Option(("--timeout",), "how long to wait for healthy (default: the manifest's)", "SECONDS", "seconds"),
         ),
-        examples=("deploy", "deploy --timeout 120"),
+        examples=("deploy", "deploy --timeout 120", 'deploy --break-glass --reason "security fix"'),
         changes=True,
         is_first_steps=True,
     ),
@@ -193,10 +196,42 @@ VERBS = (
     ),
     Verb(
         "resume",
-        "let a paused or suspended rollout go on",
+        "let a paused or suspended rollout go on; end what suspend began",
         "One that policy suspended starts over with fresh evidence.",
         operands=(SERVICE,),
         examples=("resume",),
+        changes=True,
+    ),
+    Verb(
+        "suspend",
+        "change nothing for now: observe and record only",
+        "No manifest is let in, no rollout moves, nothing is repaired (but with --heal). Also a canary stays where\n"
+        "it is, whatever policy says of it. Other words that act are refused until `resume`, or until the time is up.",
+        options=(
+            Option(("--for",), "how long: 90s, 10m, 2h (default: until resume)", "TIME", "span", dest="span"),
+            Option(("--heal",), "bring back what was approved and fell"),
+            REASON,
+        ),
+        examples=('suspend --for 2h --reason "moving the database"', 'suspend --heal --reason "audit"'),
+        changes=True,
+    ),
+    Verb(
+        "sync",
+        "look at the git repository now, and reconcile",
+        "Exit code 1 when the repository cannot be followed further; what is in force stays in force.",
+        changes=True,
+    ),
+    Verb(
+        "git",
+        "let in one commit that was refused",
+        "accept: the commit that `status` shows as refused (unsigned, or not a successor of the one in force) is\n"
+        "let in by its id, once, and recorded with your name. What follows it is judged as ever.",
+        operands=(
+            Operand("WHAT", "accept", ("accept",)),
+            Operand("COMMIT", "its id, or seven or more characters of it"),
+        ),
+        options=(REASON,),
+        examples=('git accept 1a2b3c4 --reason "force-push agreed with the team"',),
         changes=True,
     ),
     Verb(
@@ -240,7 +275,8 @@ VERBS = (
         "diff",
         "what deploy would change: the plan, and the files",
         "Exit code 0: nothing, 2: there are changes. Changes nothing.",
-        examples=("diff", "diff > /dev/null || echo changes"),
+        options=(Option(("--commit",), "with the manifest of this commit of the repository", "ID", "words"),),
+        examples=("diff", "diff > /dev/null || echo changes", "diff --commit 1a2b3c4"),
     ),
     Verb(
         "logs",

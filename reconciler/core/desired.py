@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from reconciler.core.windows import Window
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 PROXY = "nginx"
@@ -209,6 +211,7 @@ class DesiredState:
     limits: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     health_timeout_s: float = 60.0
     user_policies: tuple[tuple[str, str], ...] = ()
+    windows: tuple[Window, ...] = ()
 
     def service(self, name: str) -> Service | None:
         """The service called `name`, or None."""

@@ -69,6 +69,16 @@ def shown_slots(state: ServiceRollout) -> frozenset[Slot]:
             return frozenset({here})
 
 
+def named(rollout: Rollout) -> frozenset[str]:
+    """The addresses that nginx's configuration names."""
+    return frozenset(
+        member.address
+        for state in rollout.services.values()
+        for slot in shown_slots(state)
+        for member in state.members(slot)
+    )
+
+
 def remember(rollout: Rollout, observed: ObservedState, replicas: Mapping[str, int]) -> Rollout:
     """The rollout with its slots' members brought up to date; `replicas` is how many each service wants.
 
@@ -83,17 +93,25 @@ def _remember(state: ServiceRollout, observed: ObservedState, replicas: int | No
     groups = slot_groups(state)
     leaving = {container.id for container in replaced(state, observed)}
 
-    def wanted(container: ObservedContainer) -> bool:
-        return container.id not in leaving and (replicas is None or (container.replica or 0) < replicas)
+    def staying(slot: Slot) -> Iterable[ObservedContainer]:
+        for group in groups.get(slot, ()):
+            yield from current(c for c in of_group(observed, state.service, group) if c.id not in leaving)
 
     members = {
         slot: _members(
-            {member.container_id for member in state.members(slot)},
-            (c for group in groups.get(slot, ()) for c in filter(wanted, of_group(observed, state.service, group))),
+            {member.container_id: member.address for member in state.members(slot)},
+            _as_many_as(replicas, tuple(staying(slot))),
         )
         for slot in Slot
     }
     return dataclasses.replace(state, blue=members[Slot.BLUE], green=members[Slot.GREEN])
+
+
+def _as_many_as(replicas: int | None, containers: tuple[ObservedContainer, ...]) -> tuple[ObservedContainer, ...]:
+    """The first `replicas` of each group (None: all); those too many as well while only they are ready."""
+    few = tuple(c for c in containers if replicas is None or (c.replica or 0) < replicas)
+    is_enough = any(c.is_ready for c in few) or not any(c.is_ready for c in containers)
+    return few if is_enough else containers
 
 
 def in_turns(state: ServiceRollout) -> tuple[Group, Group] | None:
@@ -127,12 +145,22 @@ def replaced(state: ServiceRollout, observed: ObservedState) -> tuple[ObservedCo
     return tuple(gone)
 
 
-def _members(before: set[str], containers: Iterable[ObservedContainer]) -> tuple[Member, ...]:
-    known = [c for c in containers if c.address and c.status not in GONE and (c.id in before or c.is_ready)]
-    serving = [container for container in known if container.status not in NOT_SERVING]
-    return tuple(
-        sorted((Member(c.id, c.address or "", c.revision) for c in serving or known), key=lambda m: m.container_id)
-    )
+def current(containers: Iterable[ObservedContainer]) -> tuple[ObservedContainer, ...]:
+    """One of each replica of a group: the newest that is ready, else the newest that is not gone."""
+    found: dict[int | None, ObservedContainer] = {}
+    for container in containers:  # oldest first
+        before = found.get(container.replica)
+        if container.status not in GONE and (before is None or container.is_ready or not before.is_ready):
+            found[container.replica] = container
+    return tuple(found.values())
+
+
+def _members(before: Mapping[str, str], containers: Iterable[ObservedContainer]) -> tuple[Member, ...]:
+    """Who serves; `before` are the addresses of those who did, by ID: one without a network comes back to its own."""
+    found = [(c, c.address or before.get(c.id)) for c in containers if c.id in before or c.is_ready]
+    known = [(Member(c.id, address, c.revision), c) for c, address in found if address and c.status not in GONE]
+    serving = [member for member, c in known if c.address and c.status not in NOT_SERVING]
+    return tuple(sorted(serving or (member for member, _ in known), key=lambda member: member.container_id))
 
 
 def others(state: ServiceRollout, observed: ObservedState, *groups: Group | None) -> tuple[ObservedContainer, ...]:
@@ -164,14 +192,16 @@ def recall(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Relea
 
 
 def _left_running(state: ServiceRollout, observed: ObservedState) -> ServiceRollout | None:
-    """The state with what was stable before, where that still serves; None where there is nothing of the kind."""
+    """The state with what was stable before, or was about to be, where that still serves; None where nothing does."""
     if state.phase is not Phase.ABSENT or not state.last_stable:
         return None
-    for c in observed.of(state.service):
-        if c.is_ready and c.slot is not None and c.revision == state.last_stable and c.mode == Mode.STABLE:
-            stable = Group(Release(c.revision, Mode.STABLE), c.slot)
-            return dataclasses.replace(state, phase=Phase.STABLE, serving=c.slot, stable=stable, reason="still running")
-    return None
+    serving = [c for c in observed.of(state.service) if c.is_ready and c.mode == Mode.STABLE]
+    serving = [c for c in serving if c.revision not in state.quarantined]
+    found = next((c for c in serving if c.revision == state.last_stable), serving[-1] if serving else None)
+    if found is None or found.slot is None:
+        return None
+    stable = Group(Release(found.revision, Mode.STABLE), found.slot)
+    return dataclasses.replace(state, phase=Phase.STABLE, serving=found.slot, stable=stable, reason="still running")
 
 
 LOST = "the rollout's state was lost and rebuilt from what runs"

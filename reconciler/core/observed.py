@@ -176,7 +176,7 @@ class ObservedProxy:
     was. `weights` is each service's share of the slot that is *not* its default one, read from the flags on
     disk; a service that is absent there has lost its flags. `sees_files` is false when the folders it mounted
     are no longer those at their paths. `has_includes` is false when a file that its configuration includes is not as
-    it should be.
+    it should be. `named` are the addresses in the configuration that it runs; None where nobody remembers that one.
     """
 
     live_hash: str | None = None
@@ -185,6 +185,7 @@ class ObservedProxy:
     weights: Mapping[str, int] = field(default_factory=dict)
     sees_files: bool = True
     has_includes: bool = True
+    named: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

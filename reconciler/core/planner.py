@@ -17,7 +17,7 @@ from reconciler.core.addresses import holds, pick_address
 from reconciler.core.container import LABEL, ContainerSpec
 from reconciler.core.containers import service_container, slot_name
 from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode, Strategy
-from reconciler.core.membership import GONE, in_turns, is_of, of_group, others, replaced, turn
+from reconciler.core.membership import GONE, current, in_turns, is_of, of_group, others, replaced, shown_slots, turn
 from reconciler.core.observed import ObservedContainer, ObservedNetwork, ObservedState, Status
 from reconciler.core.plan import (
     Action,
@@ -64,7 +64,7 @@ class Wish:
 
     `proxy_hash` is the hash that nginx answers once it runs `files[PROXY_CONFIG]`. `compose_labels` are, by
     Compose service, the labels that let `docker compose` know our containers. `allow_interruption` lets
-    nginx be replaced, which drops connections.
+    nginx be replaced, which drops connections. `commit` is told to containers that are made, and is never a reason.
     """
 
     desired: DesiredState
@@ -74,6 +74,7 @@ class Wish:
     proxy_hash: str = ""
     compose_labels: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     allow_interruption: bool = False
+    commit: str = ""
 
 
 def kept_port(observed: ObservedState, *, allow_interruption: bool) -> int | None:
@@ -121,6 +122,7 @@ class _Draft:
         self.plan_policies()
         active = [state for state in self.rollout.services.values() if state.phase is not Phase.ABSENT]
         if not active:
+            self.sweep(None)
             return
         network = self.plan_network()
         volumes = self.plan_volumes()
@@ -128,6 +130,31 @@ class _Draft:
         proxy = self.plan_proxy(network, active)
         for state in active:
             self.plan_service(state, (network, volumes), proxy)
+        self.sweep(proxy)
+
+    def sweep(self, proxy: int | None) -> None:
+        """Remove what is left of services that are not deployed."""
+        for container in self.left_over():
+            self.remove(container, "left over of a service that is not deployed", 10.0, proxy)
+
+    def left_over(self) -> list[ObservedContainer]:
+        """Containers that came to be after their service had gone, as where Docker did late what it was asked for.
+
+        Only of services that are not in the manifest, or of revisions that were rolled back; never one that nginx
+        names, or may name. What an operator took down is not among them: `deploy` takes it as it stands.
+        """
+        named = self.observed.proxy.named if self.observed.of(PROXY) else frozenset()
+        if named is None:
+            return []
+        return [
+            container
+            for state in self.rollout.services.values()
+            if state.phase is Phase.ABSENT
+            for container in self.observed.of(state.service)
+            if (state.service not in self.services or container.revision in state.quarantined)
+            and container.slot is not None
+            and container.address not in named
+        ]
 
     def plan_images(self) -> None:
         for reference in self.wish.targets.missing:
@@ -321,7 +348,7 @@ class _Draft:
                 return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", connected)
             reloaded = self.add(ReloadProxy(running.id), PROXY, "runs an older configuration", connected)
             return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, "reloading", reloaded)
-        waits = any(state.phase not in _REST or self.unwanted(state) for state in active)
+        waits = any(state.phase not in _REST or self.unwanted(state) for state in active) or bool(self.left_over())
         if waits and proxy.retiring and proxy.retiring_for_s < self.drain_s(active):
             return self.add(WaitProxy(self.wish.proxy_hash, True), PROXY, f"{proxy.retiring} old workers still serve")
         return connected
@@ -385,7 +412,7 @@ class _Draft:
                 return None  # it went bad again at the last moment: badly answered is better than not at all
         if seen == weight:
             return None
-        at_once = seen is not None and weight < seen and state.phase in _DOWN_AT_ONCE
+        at_once = seen is not None and weight < seen and state.phase in _DOWN_AT_ONCE and self.is_named(state)
         return self.add(
             SetTraffic(state.service, weight),
             f"{state.service} → {weight} %",
@@ -393,12 +420,17 @@ class _Draft:
             None if at_once else proxy,
         )
 
+    def is_named(self, state: ServiceRollout) -> bool:
+        """The configuration that nginx runs names somebody of stable who runs, as far as that is known."""
+        named = self.observed.proxy.named
+        return named is None or any(c.is_running and c.address in named for c in self.group(state, state.stable))
+
     def park(self, state: ServiceRollout, proxy: int | None) -> None:
         """Stop, and keep, what a promotion replaced."""
         parked = state.parked if state.phase is Phase.PARKING else state.kept
         if state.phase not in _PARKED or parked is None:
             return
-        if state.carries_all and not self.has_ready(state, state.candidate):
+        if not self.has_ready(state, state.candidate if state.carries_all else state.stable):
             return  # whoever carries the requests is not well: the old ones may be needed at once
         kept = self.wish.targets.kept.get(parked.revision)
         grace_s = kept.service.stop_grace_period_s if kept else 10.0
@@ -444,7 +476,7 @@ class _Draft:
 
     def plan_replica(self, state: ServiceRollout, group: Group, replica: int, needs: tuple[int | None, ...]) -> None:
         kept = self.wish.targets.kept.get(group.revision)
-        mine = [c for c in self.group(state, group) if c.replica == replica and c.status not in GONE]
+        mine = [c for c in current(self.group(state, group)) if c.replica == replica]
         if mine and is_on_trial(state, group) and self.has_ended(mine[-1]):
             return  # it counts against it, if nobody else starts it again
         if mine:
@@ -502,13 +534,29 @@ class _Draft:
         subnet = chosen.subnet if chosen else self.rollout.subnet
         had = container.address or self.addresses.get(container.id)
         address = had if ours and holds(subnet, had) else None
+        if address is None and container.slot is not None:
+            address = self.address(container.name)  # a dynamic one may be somebody else's after the next reboot
         action = ConnectContainer(container.id, self.wish.desired.network.name, address, aliases)
         return self.add(action, container.name, "not on the network", network)
 
     def clear(self, state: ServiceRollout, *after: int | None) -> None:
-        """Remove what has no business in the service's slots."""
-        for container in self.unwanted(state):
-            self.remove(container, "not wanted any more", self.grace_s(container.revision), *after)
+        """Remove what has no business in the service's slots, but for whom nginx is told of and the last one well."""
+        unwanted = self.unwanted(state)
+        members = {member.container_id for slot in shown_slots(state) for member in state.members(slot)}
+        here = [c for group in wanted_groups(state) for c in self.group(state, group)]
+        is_served = any(c.is_ready for c in here if c not in unwanted)
+        for container in unwanted:
+            is_spare = container.id not in members and (is_served or self.makes_room(container, state))
+            if is_spare or not container.is_ready:
+                self.remove(container, "not wanted any more", self.grace_s(container.revision), *after)
+
+    def makes_room(self, container: ObservedContainer, state: ServiceRollout) -> bool:
+        """A revision that is not here yet is to be started once the container is gone."""
+        wanted = self.wish.targets.wanted.get(state.service)
+        if wanted is None or state.stable is None:
+            return wanted is not None
+        here = (group.revision for group in state.groups)
+        return wanted.revision not in (container.revision, *here, *state.quarantined)
 
     def unwanted(self, state: ServiceRollout) -> list[ObservedContainer]:
         """Old groups, dead containers, replicas too many."""
@@ -516,9 +564,9 @@ class _Draft:
         found = list(others(state, self.observed, *groups))
         for group in groups:
             here = self.group(state, group)
-            newest = {c.replica: c.id for c in here if c.status not in GONE}
-            wanted = self.replicas(state, len(newest))
-            found += [c for c in here if newest.get(c.replica) != c.id or (c.replica or 0) >= wanted]
+            kept = current(here)
+            wanted = self.replicas(state, len(kept))
+            found += [c for c in here if c not in kept or (c.replica or 0) >= wanted]
         return found
 
     # ------------------------------------------------------------------ containers
@@ -548,6 +596,7 @@ class _Draft:
         if place:
             born = place[0]
             identity |= {"slot": born.slot.value, "replica": str(place[1]), "mode": born.release.mode.value}
+        identity |= {"commit": self.wish.commit} if self.wish.commit else {}
         labels = {f"{LABEL}{key}": value for key, value in identity.items()}
         labels |= dict(self.wish.compose_labels.get(alias, ()))
         if place:

@@ -10,13 +10,14 @@ from reconciler.core.errors import Problem
 from reconciler.core.evidence import Summary
 from reconciler.core.observed import ObservedState
 from reconciler.core.plan import WAITING, Outcome, Plan, Result
+from reconciler.core.provenance import Commit
 from reconciler.core.rollout import Decision, Move, Release, Rollout
 from reconciler.core.words import Word
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Why a cycle ran. `kind`: interval, manifest, engine, operator, signal, start, pending.
+    """Why a cycle ran. `kind`: interval, manifest, git, engine, operator, signal, start, pending.
 
     `actor` and `reason` are an operator's; `detail` says which file or event.
     """
@@ -77,7 +78,8 @@ class Cycle:
     `is_settled` is false when the manifest was still being written, so that it was not looked at. `asked` is
     the revision of the manifest as it was read, "" when it could not be; `desired` is the one in force. `wanted`
     are the releases it asks for, `words` what operators said, `measured` the evidence about each service, `judged`
-    what the canary policy says of it, `made_of` the image and version of every revision that can be started.
+    what the canary policy says of it, `made_of` the image and version of every revision that can be started. `commit`
+    is the one that the manifest in force was read from, `trouble` why its source cannot be followed any further.
     """
 
     number: int
@@ -101,6 +103,8 @@ class Cycle:
     judged: Mapping[str, Verdict] = field(default_factory=dict)
     wanted: Mapping[str, Release] = field(default_factory=dict)
     made_of: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    commit: Commit | None = None
+    trouble: tuple[Problem, ...] = ()
 
     @property
     def moved(self) -> bool:

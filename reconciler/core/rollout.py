@@ -154,6 +154,32 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """Nothing is changed: who said so, why, and until when (seconds since the epoch; None is until `resume`).
+
+    `heals`: what was approved and fell is brought back all the same.
+    """
+
+    actor: str
+    reason: str = ""
+    until: float | None = None
+    heals: bool = False
+
+    def __str__(self) -> str:
+        who = f"suspended by {self.actor or 'an operator'}"
+        return f"{who}: {self.reason}" if self.reason else who
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenGlass:
+    """An operator's leave to begin a rollout against the sync windows, for one beginning and until a moment."""
+
+    actor: str
+    reason: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """An operator's word that waits for its moment: `what` is `promote`, `rollback`, `resume` or `retry`."""
 
@@ -482,7 +508,8 @@ class Rollout:
 
     `torn_down`: an operator took the stack down, and only `deploy` brings it back; `drop_volumes`: with its
     data. `subnet` and `ip_range` are those our network got, so that a lost one comes back as it was.
-    `admitted` is the revision of the manifest that was last let in.
+    `admitted` is the revision of the manifest that was last let in. `suspended` and `glass` are an operator's words;
+    `lapsed` ends them in time.
     """
 
     services: Mapping[str, ServiceRollout] = field(default_factory=dict)
@@ -491,6 +518,25 @@ class Rollout:
     subnet: str | None = None
     ip_range: str | None = None
     admitted: str = ""
+    suspended: Suspension | None = None
+    glass: BrokenGlass | None = None
+
+    def suspension(self, now: float) -> Suspension | None:
+        """The suspension that is in force at `now` (seconds since the epoch)."""
+        given = self.suspended
+        return given if given is not None and (given.until is None or now < given.until) else None
+
+    def lapsed(self, now: float) -> Rollout:
+        """The same without what has ended by `now` (seconds since the epoch)."""
+        glass = self.glass if self.may_break_glass(now) else None
+        suspended = self.suspension(now)
+        if (glass, suspended) == (self.glass, self.suspended):
+            return self
+        return dataclasses.replace(self, glass=glass, suspended=suspended)
+
+    def may_break_glass(self, now: float) -> bool:
+        """Whether a rollout may begin at `now` although no sync window is open."""
+        return self.glass is not None and now < self.glass.until
 
     def of(self, service: str) -> ServiceRollout:
         """The state of `service`; one never seen is absent."""

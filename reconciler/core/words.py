@@ -6,14 +6,18 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconciler.core.rollout import Asked, Paused, Phase, Rollout, ServiceRollout
+from reconciler.core.rollout import Asked, BrokenGlass, Paused, Phase, Rollout, ServiceRollout, Suspension
 
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
-    """Bring the stack up (again): clears a teardown, and lets a first release that failed be tried once more."""
+    """Bring the stack up (again): clears a teardown, and lets a first release that failed be tried once more.
+
+    `glass`: although the sync windows are closed.
+    """
 
     allow_interruption: bool = False
+    glass: BrokenGlass | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +28,39 @@ class Teardown:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspend:
+    """Observe and record, change nothing; with `heals`, bring back what was approved and fell. `until` as for Pause."""
+
+    actor: str = ""
+    reason: str = ""
+    until: float | None = None
+    heals: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unsuspend:
+    """End a suspension."""
+
+    actor: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LookAgain:
     """Reconcile now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Give the canary all requests and make it stable; policy was asked before this word was said."""
+    """Give the canary all requests and make it stable; policy was asked before this word was said.
+
+    `keeps_mode`: the manifest will go on asking for a canary of this revision, and is not heeded in that.
+    """
 
     service: str
     actor: str = ""
     reason: str = ""
+    keeps_mode: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +112,22 @@ class Noted:
     outcome: str = "done"
 
 
-Word = Deploy | Teardown | LookAgain | Promote | Rollback | Pause | Resume | Retry | Noted
+Word = Deploy | Teardown | Suspend | Unsuspend | LookAgain | Promote | Rollback | Pause | Resume | Retry | Noted
 OfService = Promote | Rollback | Pause | Resume | Retry
 
 
 def hear(rollout: Rollout, word: Word) -> Rollout:
     """The rollout once `word` is heard."""
     match word:
+        case Suspend():
+            given = Suspension(word.actor, word.reason, word.until, word.heals)
+            return dataclasses.replace(rollout, suspended=given)
+        case Unsuspend():
+            return dataclasses.replace(rollout, suspended=None)
         case Deploy():
+            glass = word.glass or rollout.glass
             services = {name: _deployed(state) for name, state in rollout.services.items()}
-            return dataclasses.replace(rollout, services=services, torn_down=False, drop_volumes=False)
+            return dataclasses.replace(rollout, services=services, torn_down=False, drop_volumes=False, glass=glass)
         case Teardown(volumes=volumes):
             services = {name: _torn_down(state) for name, state in rollout.services.items()}
             return dataclasses.replace(rollout, services=services, torn_down=True, drop_volumes=volumes)
@@ -127,7 +159,8 @@ def _torn_down(state: ServiceRollout) -> ServiceRollout:
 def _heard(state: ServiceRollout, word: OfService) -> ServiceRollout:
     match word:
         case Promote():
-            return dataclasses.replace(state, asked=Asked("promote", word.actor, word.reason))
+            approved = state.candidate.release if word.keeps_mode and state.candidate else state.dismissed
+            return dataclasses.replace(state, asked=Asked("promote", word.actor, word.reason), dismissed=approved)
         case Rollback():
             return dataclasses.replace(state, asked=Asked("rollback", word.actor, word.reason))
         case Pause():

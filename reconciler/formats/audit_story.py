@@ -8,6 +8,7 @@ from typing import Any
 
 from reconciler.formats.audit_ledger import MAX_TEXT, Entry, Key, Ledger
 from reconciler.formats.audit_words import (
+    DONE_AT_ONCE,
     MOVES,
     NO_NEWS,
     WORDS,
@@ -45,6 +46,7 @@ class Story:
     _revision: object = None
     _is_applying: bool = False
     _asked: object = None
+    _commit: str = ""
 
     @property
     def is_repeatable(self) -> bool:
@@ -99,6 +101,7 @@ class Story:
     def _cycle(self, record: dict[str, Any], at: str) -> None:
         rollouts = mapping(record.get("rollouts"))
         self._mode_of_each(record, rollouts, at)
+        self._commit_seen(mapping(record.get("commit")), at)
         words = dicts(record.get("words"))
         self._words(words, at)
         self._chaos_seen(rollouts, at)
@@ -108,6 +111,22 @@ class Story:
         self._repairs(record, words, at)
         self._lasting("errors", "Trouble", record.get("errors"), at)
         self._lasting("problems", "Manifest refused", record.get("problems"), at)
+        self._lasting("trouble", "Source not followed", record.get("trouble"), at)
+
+    def _commit_seen(self, commit: Mapping[str, Any], at: str) -> None:
+        """Another commit is in force."""
+        id_ = text(commit.get("id"))
+        if not id_ or id_ == self._commit:
+            return
+        self._commit = id_
+        signer = text(commit.get("signer"))
+        signed = f", signed by {signer}" if signer else ""
+        self.ledger.tell(
+            at,
+            f"Commit {id_[:12]} in force",
+            "",
+            f"{text(commit.get('subject'))} ({text(commit.get('author'))}{signed})",
+        )
 
     def _nothing(self, record: dict[str, Any], at: str) -> None:
         """Written for other readers."""
@@ -165,7 +184,7 @@ class Story:
                 self._chaos_word(service, detail, outcome, by(word), at)
             else:
                 said = "" if outcome == "done" else outcome
-                told = "Paused" if name == "pause" and not said else f"{noun} {'failed' if said else 'asked for'}"
+                told = f"{noun} failed" if said else DONE_AT_ONCE.get(name, f"{noun} asked for")
                 self.ledger.tell(at, told, service, joined(said, detail, by(word)))
 
     def _chaos_word(self, service: str, detail: str, outcome: str, said_by: str, at: str) -> None:

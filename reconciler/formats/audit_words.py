@@ -39,10 +39,21 @@ WORDS: Mapping[str, str] = {
     "deploy": "Deployment",
     "teardown": "Teardown",
     "chaos": "Chaos",
+    "suspend": "Suspension",
+    "unsuspend": "End of the suspension",
+    "accept": "Acceptance of a refused commit",
 }
 """Operators' words, as nouns: `Promotion asked for`, `Promotion denied`."""
 
-NO_NEWS = frozenset({"lookagain", "reconcile"})
+DONE_AT_ONCE: Mapping[str, str] = {
+    "pause": "Paused",
+    "suspend": "Suspended",
+    "unsuspend": "Suspension ended",
+    "accept": "Refused commit accepted",
+}
+"""Words that are no wish for later: what they say is so from then on."""
+
+NO_NEWS = frozenset({"lookagain", "reconcile", "sync"})
 """Words that ask for nothing but a look."""
 
 WANT_OF_EVIDENCE = frozenset({"min_requests", "evidence", "warm_up", "duration"})

@@ -9,6 +9,7 @@ from reconciler.core.desired import Json, Mode
 from reconciler.core.evidence import as_json
 from reconciler.core.observed import ObservedState
 from reconciler.core.plan import HARMLESS, WAITING, Outcome, Plan, PlannedAction, Result
+from reconciler.core.provenance import Commit
 from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.rollout import Decision, Group, Move, Rollout, ServiceRollout
 from reconciler.core.words import Noted, Word
@@ -27,18 +28,35 @@ def finished(cycle: Cycle) -> Record:
         "number": cycle.number,
         "trigger": trigger(cycle.trigger),
         "revision": cycle.desired.revision if cycle.desired else None,
+        "commit": commit_json(cycle.commit),
         "started": cycle.started,
         "duration_ms": round(cycle.duration_ms, 1),
         "phase": {name: state.phase.value for name, state in sorted(cycle.rollout.services.items())},
         "words": [_word(word) for word in cycle.words],
         "rollouts": {name: _rollout(cycle, state) for name, state in sorted(cycle.rollout.services.items())},
+        "suspended": str(cycle.rollout.suspended) if cycle.rollout.suspended else None,
         "problems": [str(problem) for problem in cycle.problems],
+        "trouble": [str(problem) for problem in cycle.trouble],
         "verdicts": [_verdict(verdict) for verdict in cycle.verdicts],
         "decisions": [_decision(decision) for decision in cycle.decisions],
         "actions": [_action(step, result) for step, result in zip(cycle.plan.steps, cycle.results, strict=True)],
         "notes": list(cycle.plan.notes),
         "substituted": _substituted(cycle.observed),
         "errors": list(cycle.errors),
+    }
+
+
+def commit_json(commit: Commit | None) -> Json:
+    """A commit with all that is told of it; null where a manifest comes from no commit."""
+    if commit is None:
+        return None
+    return {
+        "id": commit.id,
+        "author": commit.author,
+        "subject": commit.subject,
+        "when": commit.when,
+        "signer": commit.signer,
+        "source": commit.source,
     }
 
 
@@ -56,7 +74,10 @@ def voice(cycle: Cycle) -> str:
             for name, state in sorted(cycle.rollout.services.items())
         ),
         f"torn_down={cycle.rollout.torn_down}",
+        f"suspended={cycle.rollout.suspended}",
+        f"commit={cycle.commit.id if cycle.commit else None}",
         *(str(problem) for problem in cycle.problems),
+        *(str(problem) for problem in cycle.trouble),
         *(f"{verdict.domain}={verdict.known}/{verdict.action}/{_names(verdict)}" for verdict in cycle.verdicts),
         *(f"{d.service}:{d.move}:{numberless(d.reason)}" for d in cycle.decisions if d.reason),
         *(f"{step}" for step, result in zip(cycle.plan.steps, cycle.results, strict=True) if _failed(result)),

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reconciler.formats.findings import Findings, shown_key
-from reconciler.formats.schema import Schema, resolved
+from reconciler.formats.schema import MANIFEST, Schema, resolved
 from reconciler.formats.yaml_strict import Node
 
 CLOSE = 2
 MOST_UNKNOWN = 30
 
 
-def drop_unknown(node: Node, schema: Schema, findings: Findings) -> None:
-    """Remove the keys that `schema` does not know: an error where one is meant, a warning elsewhere."""
+def drop_unknown(node: Node, schema: Schema, findings: Findings, page: str = MANIFEST.page) -> None:
+    """Remove the keys that `schema` does not know: an error where one is meant, a warning elsewhere.
+
+    `page` explains those that exist.
+    """
     schema = _branch(node, resolved(schema))
     _cut(node, schema, findings)
     for item in node.items:
-        drop_unknown(item, schema.get("items", {}), findings)
+        drop_unknown(item, schema.get("items", {}), findings, page)
     known = schema.get("properties", {})
     others = schema.get("additionalProperties", True)
     unknown = [key for key in node.mapping if key not in known]
@@ -26,13 +29,13 @@ def drop_unknown(node: Node, schema: Schema, findings: Findings) -> None:
             del node.mapping[key]
             unknown.remove(key)
     if others is False:
-        _complain(node, unknown, known, findings, strict=bool(schema.get("x-strict")))
+        _complain(node, unknown, schema, findings, page)
     elif known:
         _misspelt_domains(node, unknown, known, findings)
     for key, value in node.mapping.items():
         below = known.get(key) or (others if isinstance(others, Mapping) else None)
         if below:
-            drop_unknown(value, below, findings)
+            drop_unknown(value, below, findings, page)
 
 
 def _cut(node: Node, schema: Schema, findings: Findings) -> None:
@@ -61,19 +64,20 @@ def _branch(node: Node, schema: Schema) -> Schema:
     return schema
 
 
-def _complain(node: Node, unknown: Sequence[str], known: Schema, findings: Findings, *, strict: bool) -> None:
+def _complain(node: Node, unknown: Sequence[str], schema: Schema, findings: Findings, page: str) -> None:
+    known = schema.get("properties", {})
     for key in unknown[:MOST_UNKNOWN]:
         path = f"{node.path}.{shown_key(key)}" if node.path else shown_key(key)
         place = node.keys.get(key, node)
         meant = closest(key, known)
         if meant:
             findings.problem(place, f"{path} is no key. Did you mean {meant}?")
-        elif strict:
+        elif schema.get("x-strict"):
             findings.problem(place, f"{path} is no key. Use one of {', '.join(sorted(known))}.")
         else:
             findings.warning(place, f"{path} has no effect: there is no such key.")
     if len(unknown) > MOST_UNKNOWN:
-        findings.problem(node, f"{len(unknown)} unknown keys here. See docs/manifest.md for those that exist.")
+        findings.problem(node, f"{len(unknown)} unknown keys here. See {page} for those that exist.")
     for key in unknown:
         del node.mapping[key]
 

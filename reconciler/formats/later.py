@@ -13,10 +13,10 @@ from reconciler.formats.yaml_strict import Node
 _TOP = {
     "configs": "configs are not supported. Mount a folder: volumes: [./config:/etc/app:ro]",
     "secrets": "secrets come later. Until then mount a file read-only: volumes: [./secrets:/run/secrets:ro]",
-    "source": "manifests from Git come later. Remove it: the file beside the daemon is read",
+    "source": "where the manifest comes from is the host's word, in /etc/swiftdeploy/reconciler.yaml. Remove it here",
     "notifications": "notifications come later. Remove it; history.jsonl has every cycle",
-    "sync": "sync windows come later. Remove it; reconcilerctl suspend keeps the daemon still",
 }
+_SYNC = {"suspend": "an operator keeps the daemon still: reconcilerctl suspend. Remove it"}
 _SERVICE = {
     "secrets": "secrets come later. Until then mount a file read-only: volumes: [./secrets:/run/secrets:ro]",
     "depends_on": "it comes with several services. Remove it: this version runs one",
@@ -26,6 +26,8 @@ _SERVICE = {
 def refuse(root: Node, findings: Findings) -> None:
     """All of it, on a tree in our own words; what is refused is taken out."""
     _blocks(root, _TOP, findings)
+    if (sync := root.mapping.get("sync")) is not None:
+        _blocks(sync, _SYNC, findings)
     services = root.mapping.get("services")
     if services is not None:
         several_services(list(services.mapping), services, findings)

@@ -65,6 +65,7 @@ def read(
     *,
     file: str = "manifest.yaml",
     folder: str = "",
+    name: str = "",
     env_files: EnvFiles | None = None,
     allow: HostAllow | frozenset[str] = frozenset(),
     processors: int | None = None,
@@ -73,7 +74,8 @@ def read(
 ) -> Reading:
     """What the manifest asks for, or all that is wrong with it. Never raises.
 
-    `folder` is the manifest's: its name becomes the project's, and a whole path makes bind mounts absolute.
+    `folder` is the manifest's: its name becomes the project's, unless `name` is given, and a whole path makes bind
+    mounts absolute.
     `env_files` gives the text of an environment file by its path below that folder. `allow` holds the host
     paths that may be mounted, by this project or by whichever, `processors` this host's count. `secrets` gives a
     secret's file by its name; None leaves secrets alone. `link_below` is Surroundings'.
@@ -91,7 +93,8 @@ def read(
     lookup = _Secrets(secrets, asked_secrets) if secrets else None
     if _normalised(root, findings):
         looked_at = _Binds(link_below, binds)
-        desired = _desired(root, digest, folder, _Files(env_files or {}, asked), allow, findings, lookup, looked_at)
+        place = (folder, name or folder)
+        desired = _desired(root, digest, place, _Files(env_files or {}, asked), allow, findings, lookup, looked_at)
         _check_load(root, processors, findings)
     problems = findings.problems
     return Reading(
@@ -160,14 +163,15 @@ class _Binds:
 def _desired(
     root: Node,
     digest: str,
-    folder: str,
+    place: tuple[str, str],
     files: _Files,
     allow: HostAllow | frozenset[str],
     findings: Findings,
     secrets: _Secrets | None,
     link_below: LinkBelow,
 ) -> DesiredState:
-    project = _text(root, "project", "name") or slug(folder)
+    folder, name = place
+    project = _text(root, "project", "name") or slug(name)
     absolute = folder if folder.startswith("/") else ""
     paths, trouble = (allow.of(project), allow.trouble) if isinstance(allow, HostAllow) else (allow, "")
     around = Surroundings(project, findings.file, absolute, _volumes(root, project), paths, trouble, link_below)

@@ -1,4 +1,4 @@
-"""The shape of a manifest: checked against the JSON Schema, told in our own words, with places."""
+"""The shape of a file: checked against the JSON Schema, told in our own words, with places."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.core.desired import Json
 from reconciler.formats.findings import Findings, is_private, shown, shown_key
-from reconciler.formats.schema import Schema, part, resolved, whole
+from reconciler.formats.schema import MANIFEST, Kind, Schema, part, resolved
 from reconciler.formats.yaml_strict import Node
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MOST_ERRORS = 200
 
 
 @cache
-def _validator() -> Draft202012Validator:
+def _validator(kind: Kind) -> Draft202012Validator:
     """jsonschema's validator, loaded on first use: it costs 100 ms and 8 MB where nothing else needs its parts.
 
     Stricter in two places: 3.0 is no whole number, and `$` does not match before a final line break.
@@ -33,7 +33,7 @@ def _validator() -> Draft202012Validator:
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
     strict: Any = extend(Draft202012Validator, type_checker=checker)  # type: ignore[no-untyped-call]
-    return strict(_anchored(whole()))  # type: ignore[no-any-return]
+    return strict(_anchored(kind.whole()))  # type: ignore[no-any-return]
 
 
 def _anchored(value: Any) -> Any:
@@ -45,13 +45,13 @@ def _anchored(value: Any) -> Any:
     return [_anchored(below) for below in value] if isinstance(value, list) else value
 
 
-def check(root: Node, findings: Findings) -> None:
+def check(root: Node, findings: Findings, kind: Kind = MANIFEST) -> None:
     """Note what has the wrong shape and take it out of the tree, so that the rest can still be read."""
     wrong: list[tuple[Any, ...]] = []
-    for error in chain.from_iterable(map(_telling, islice(_validator().iter_errors(root.plain()), MOST_ERRORS))):
+    for error in chain.from_iterable(map(_telling, islice(_validator(kind).iter_errors(root.plain()), MOST_ERRORS))):
         path: tuple[Any, ...] = tuple(error.absolute_path)
         node = _at(root, path)
-        for message in _told(node, error):
+        for message in _told(node, error, kind):
             findings.problem(node.keys.get(str(error.instance), node) if _is_name(error) else node, message)
         if _is_name(error):
             path = (*path, error.instance)
@@ -82,16 +82,16 @@ def _is_name(error: ValidationError) -> bool:
     return "propertyNames" in tuple(error.absolute_schema_path)
 
 
-def _told(node: Node, error: ValidationError) -> Iterator[str]:
+def _told(node: Node, error: ValidationError, kind: Kind) -> Iterator[str]:
     """The error in our words; several for several keys that are missing."""
     if _is_name(error):
-        yield f"{_path(node)}{shown_key(str(error.instance))} cannot be a name here. Use {_use(error)}."
+        yield f"{_path(node)}{shown_key(str(error.instance))} cannot be a name here. Use {_use(error, kind)}."
     elif error.validator == "required":
         wanted: Any = error.validator_value
-        yield from (_missing(node, key, _example(error, key)) for key in wanted if node.at(key) is None)
+        yield from (_missing(node, key, _example(error, key, kind)) for key in wanted if node.at(key) is None)
     else:
         text = error.validator == "type" and error.validator_value == "string"
-        yield complaint(node, _use(error), text=text)
+        yield complaint(node, _use(error, kind), text=text)
 
 
 def _path(node: Node) -> str:
@@ -103,9 +103,9 @@ def _missing(node: Node, key: str, example: Json) -> str:
     return f"{_path(node)}{key} is missing. {hint}"
 
 
-def _example(error: ValidationError, key: str) -> Json:
+def _example(error: ValidationError, key: str, kind: Kind) -> Json:
     """The first example that the schema has for `key`, beside the failed keyword or further out."""
-    for at in _outwards(error):
+    for at in _outwards(error, kind):
         if key in (known := at.get("properties", {})) and (examples := resolved(known[key]).get("examples")):
             return examples[0]  # type: ignore[no-any-return]
     return None
@@ -151,20 +151,21 @@ def _hint(value: str, use: str) -> str:
     return f"Use {use}."
 
 
-def _use(error: ValidationError) -> str:
+def _use(error: ValidationError, kind: Kind) -> str:
     """The nearest `x-use` from the failed keyword outwards."""
-    return next((str(at["x-use"]) for at in _outwards(error) if "x-use" in at), "what docs/manifest.md says")
+    return next((str(at["x-use"]) for at in _outwards(error, kind) if "x-use" in at), f"what {kind.page} says")
 
 
-def _outwards(error: ValidationError) -> Iterator[Schema]:
+def _outwards(error: ValidationError, kind: Kind) -> Iterator[Schema]:
     """The subschema that failed, then those around it."""
     at: Any = error
     while at is not None:
         if isinstance(at.schema, Mapping):
             yield at.schema
         at = at.parent
-    yield whole()
-    yield part("$defs", "service")
+    yield kind.whole()
+    if kind is MANIFEST:
+        yield part("$defs", "service")
 
 
 def _at(root: Node, path: Sequence[str | int]) -> Node:

@@ -6,7 +6,7 @@ import difflib
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler import __version__
@@ -25,17 +25,30 @@ from reconciler.loop import Loop
 from reconciler.operations import TICK, Events, Exit, Request, end, line
 from reconciler.operations.progress import HEALTHY, STEPS, Progress
 from reconciler.operations.rollouts import TORN_DOWN, Rollouts, Send
+from reconciler.operations.sources import Sources, source_value
 from reconciler.operations.status import failures, status_value
-from reconciler.ports import Loaded, Source
+from reconciler.operations.stillness import (
+    ENDED_BY_RESUME,
+    Stillness,
+    broken_glass,
+    refuse_while_suspended,
+    suspension_value,
+    windows_value,
+)
+from reconciler.ports import Loaded, Repository, Source
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which files this desk works on, and since when a daemon sits at it (RFC 3339; "" is no daemon)."""
+    """Which files this desk works on, and since when a daemon sits at it (RFC 3339; "" is no daemon).
+
+    `shown` is the manifest as people are told of it: its path, or the repository's address and the path in there.
+    """
 
     manifest: Path
     state: Path
     daemon_since: str = ""
+    shown: str = ""
 
     @property
     def rendered(self) -> Path:
@@ -61,11 +74,16 @@ class Operations:
         open_loop: Callable[[bool], Loop],
         replace_file: Callable[[Path, bytes], None],
         send: Send,
+        repository: Repository | None = None,
     ) -> None:
         self._place = place
         self._source = source
         self._open_loop = open_loop
-        rollouts = Rollouts(place.manifest, self._manifest_now, open_loop, replace_file, send, self._follow)
+        self._repository = repository
+        manifest = place.manifest if repository is None else None
+        rollouts = Rollouts(manifest, self._manifest_now, open_loop, replace_file, send, self._follow)
+        stillness = Stillness(open_loop, rollouts.resume)
+        sources = Sources(repository, open_loop)
         self._verbs: Mapping[str, Callable[[Request], Events]] = {
             "status": self._status,
             "validate": self._validate,
@@ -75,7 +93,10 @@ class Operations:
             "promote": rollouts.promote,
             "rollback": rollouts.rollback,
             "pause": rollouts.pause,
-            "resume": rollouts.resume,
+            "resume": stillness.resume,
+            "suspend": stillness.suspend,
+            "sync": sources.sync,
+            "accept": sources.accept,
             "retry": rollouts.retry,
             "chaos": rollouts.chaos,
             "why": self._why,
@@ -91,11 +112,13 @@ class Operations:
         if answer is None:
             raise Refused(f"{request.verb}: no such request. Is the daemon older than this command?")
         named = request.args.get("manifest")
-        if isinstance(named, str) and Path(named) != self._place.manifest:
+        if isinstance(named, str) and (self._repository is not None or Path(named) != self._place.manifest):
             raise Refused(
-                f"the daemon follows {self._place.manifest}, not {named}. "
+                f"the daemon follows {self._place.shown or self._place.manifest}, not {named}. "
                 "Leave --file away, or name that daemon's own --state-dir."
             )
+        if request.verb in ENDED_BY_RESUME:
+            refuse_while_suspended(self._open_loop(True))
         yield from answer(request)
 
     # ------------------------------------------------------------ looking
@@ -123,11 +146,21 @@ class Operations:
             cycle = look(loop.ports, loop.setting, loop.memory, _trigger(request))
         if self._place.daemon_since:
             daemon = {"pid": os.getpid(), "version": __version__, "since": self._place.daemon_since}
-        return status_value(cycle, str(self._place.manifest), daemon)
+        now = loop.ports.clock.now()
+        git = self._repository.status() if self._repository is not None else None
+        return {
+            **status_value(cycle, self._place.shown or str(self._place.manifest), daemon),
+            "source": source_value(git, cycle),
+            "suspended": suspension_value(cycle, now),
+            "windows": windows_value(cycle, now),
+        }
 
     def _diff(self, request: Request) -> Events:
         loop = self._open_loop(False)
-        cycle, view = preview(loop.ports, loop.setting, loop.memory, _trigger(request))
+        ports, commit = loop.ports, request.args.get("commit")
+        if isinstance(commit, str):
+            ports = replace(ports, source=_at_commit(self._repository, commit))
+        cycle, view = preview(ports, loop.setting, loop.memory, _trigger(request))
         if view is None:
             yield _bad_manifest(cycle.problems)
             return
@@ -229,7 +262,11 @@ class Operations:
     # ------------------------------------------------------------ acting
 
     def _deploy(self, request: Request) -> Events:
-        word = Deploy(allow_interruption=request.args.get("allow_interruption") is True)
+        loop = self._open_loop(True)
+        if self._repository is not None and not loop.turns_itself:
+            self._repository.sync()  # nobody else follows it
+        glass = broken_glass(request, loop.ports.clock.now())
+        word = Deploy(allow_interruption=request.args.get("allow_interruption") is True, glass=glass)
         timeout = request.args.get("timeout_s")
         yield from self._follow(request, word, timeout if isinstance(timeout, int | float) else None)
 
@@ -359,6 +396,23 @@ class Operations:
 def _trigger(request: Request) -> Trigger:
     reason = request.args.get("reason")
     return Trigger("operator", request.verb, request.actor, reason if isinstance(reason, str) else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """A source that always says the same."""
+
+    loaded: Loaded
+
+    def load(self) -> Loaded:
+        return self.loaded
+
+
+def _at_commit(repository: Repository | None, commit: str) -> Source:
+    """The manifest as `commit` has it, as a source. Raises Refused where it comes from no repository."""
+    if repository is None:
+        raise Refused("the manifest is a plain file, so there is no commit to compare with. Leave --commit away.")
+    return _Fixed(repository.manifest_at(commit))
 
 
 def _check(number: int, name: str, ok: bool, detail: str) -> Mapping[str, Json]:

@@ -34,11 +34,14 @@ Send = Callable[[str, int, str, str, bytes], tuple[int, Mapping[str, str], bytes
 
 
 class Rollouts:
-    """Answers requests about rollouts. `replace_file` writes the manifest, `send` speaks to containers directly."""
+    """Answers requests about rollouts. `replace_file` writes the manifest, `send` speaks to containers directly.
+
+    `manifest` None: it comes from a repository, and is its authors' to write.
+    """
 
     def __init__(
         self,
-        manifest: Path,
+        manifest: Path | None,
         manifest_now: Callable[[], DesiredState],
         open_loop: Callable[[bool], Loop],
         replace_file: Callable[[Path, bytes], None],
@@ -119,10 +122,16 @@ class Rollouts:
             return
         if not verdict.allow:
             yield line(f"forced, though policy says: {verdict.reason}")
-        yield from self._written(service, Mode.STABLE)
         is_newer = state.stable is not None and state.candidate.revision != state.stable.revision
+        if self._manifest is None and service.mode is Mode.CANARY and not is_newer:
+            raise Refused(
+                f"the canary of {service.name} is of the stable revision, so there is nothing to approve: "
+                "commit `mode: stable`, or `rollback`"
+            )
+        yield from self._written(service, Mode.STABLE)
         why = f"forced: {reason}" if is_forced else (reason if isinstance(reason, str) else "")
-        said_word: Word = Promote(service.name, request.actor, why) if is_newer else LookAgain()
+        keeps_mode = self._manifest is None and service.mode is Mode.CANARY
+        said_word: Word = Promote(service.name, request.actor, why, keeps_mode) if is_newer else LookAgain()
         if not is_newer:
             self._note(loop, request, "promote", service.name, outcome="done", reason=why)
         for event in self._followed(request, said_word):
@@ -153,8 +162,15 @@ class Rollouts:
         return verdict
 
     def _written(self, service: Service, mode: Mode) -> Events:
-        """The manifest says `mode`; every other byte stays."""
+        """The manifest says `mode`; every other byte stays. One from git stays as it is."""
         if service.mode is mode:
+            return
+        if self._manifest is None and mode is Mode.CANARY:
+            raise Refused(f"the manifest comes from git: commit `mode: canary` of {service.name} there")
+        if self._manifest is None:
+            yield line(
+                f"the manifest in git goes on saying mode canary of {service.name}: commit `mode: stable` in time"
+            )
             return
         text = self._manifest.read_bytes()
         self._replace_file(self._manifest, write_back.set_mode(text, service.name, mode.value))

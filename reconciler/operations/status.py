@@ -39,11 +39,13 @@ def status_value(cycle: Cycle | None, manifest_path: str, daemon: Json) -> dict[
 
 
 def state_word(cycle: Cycle | None) -> str:
-    """`converged`, `converging`, `degraded`, `torn_down` or `empty`."""
+    """`converged`, `converging`, `degraded`, `suspended`, `torn_down` or `empty`."""
     if cycle is None or cycle.desired is None:
         return "empty" if cycle is None or not cycle.errors else "degraded"
     if cycle.rollout.torn_down:
         return "torn_down"
+    if cycle.rollout.suspended is not None:
+        return "suspended"
     if cycle.errors or cycle.problems or any(d.reason.startswith(("DENIED", "policy")) for d in cycle.decisions):
         return "degraded"
     if failures(cycle) or cycle.plan.notes:

@@ -70,7 +70,7 @@ def local(operations: Operations, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     seen: list[Any] = []
 
     @contextmanager
-    def local_operations(manifest: Path, state: Path) -> Iterator[Operations]:
+    def local_operations(manifest: Path, state: Path, _config: Path | None = None) -> Iterator[Operations]:
         seen.append((manifest, state))
         try:
             yield operations

@@ -54,6 +54,15 @@ def test_paths_go_where_they_belong() -> None:
     assert lines(unit, "BindPaths") == lines(unit, "BindReadOnlyPaths") == []
 
 
+def test_the_daemons_own_file_takes_the_manifests_place() -> None:
+    given = place("/srv/sd", "/etc/swiftdeploy/reconciler.yaml", option="--config")
+    started = "/srv/sd/bin/reconcilerd --config /etc/swiftdeploy/reconciler.yaml --log-json"
+    assert lines(make_unit(TEMPLATE, given), "ExecStart") == [started]
+    words = plistlib.loads(make_plist(LIST, given, Path("/s"), Path("/l")).encode())["ProgramArguments"]
+    assert words[words.index("--config") + 1] == "/etc/swiftdeploy/reconciler.yaml"
+    assert "--manifest" not in words
+
+
 def test_what_the_sandbox_hides_is_bound_into_it() -> None:
     unit = make_unit(TEMPLATE, place("/home/op/venv", "/tmp/x/manifest.yaml"))
     assert lines(unit, "BindReadOnlyPaths") == ["-/home/op/venv"]
@@ -242,6 +251,18 @@ def test_install_writes_enables_and_starts_and_says_so(install: Run, system: Sys
     assert f"--manifest {tmp_path}/manifest.yaml" in system.unit.read_text()
     assert all(call in result.out for call in system.calls)
     assert (system.unit.stat().st_mode & 0o777) == 0o644
+
+
+def test_install_follows_the_repository_that_the_daemons_own_file_names(
+    run: Run, system: System, tmp_path: Path
+) -> None:
+    config = tmp_path / "reconciler.yaml"
+    config.write_text("source: {git: {url: https://git.example.com/shop.git}}\n")
+    assert run("service", "install", "--config", str(config)).code == 0
+    assert f"--config {config}" in lines(system.unit.read_text(), "ExecStart")[0]
+    config.write_text("source: {git: {url: 'ext::sh -c x'}}\n")
+    refused = run("service", "install", "--config", str(config))
+    assert (refused.code, "source.git.url" in refused.err) == (6, True)
 
 
 def test_installing_again_changes_nothing(install: Run, system: System) -> None:

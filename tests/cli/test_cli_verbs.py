@@ -58,12 +58,22 @@ def test_deploy_prints_the_six_lines_and_nothing_else(run: Run, daemon: Any, ope
     assert (result.code, result.out) == (0, SIX_LINES)
     assert "pulling nginx" in result.err
     assert "\x1b" not in result.err
-    assert operations.asked[0].args == {"allow_interruption": False, "timeout_s": None}
+    assert operations.asked[0].args == {
+        "allow_interruption": False,
+        "timeout_s": None,
+        "break_glass": False,
+        "reason": None,
+    }
 
 
 def test_deploy_passes_its_options_on(run: Run, daemon: Any, operations: Any) -> None:
     run("deploy", "--allow-interruption", "--timeout", "2.5")
-    assert operations.asked[0].args == {"allow_interruption": True, "timeout_s": 2.5}
+    assert operations.asked[0].args == {
+        "allow_interruption": True,
+        "timeout_s": 2.5,
+        "break_glass": False,
+        "reason": None,
+    }
 
 
 def test_a_denial_is_on_standard_error_with_exit_3(run: Run, daemon: Any, operations: Any) -> None:
@@ -126,7 +136,15 @@ def test_deploy_as_json_is_its_events(run: Run, daemon: Any, operations: Any) ->
         (["logs", "nginx", "-f", "-n", "5"], "logs", {"service": "nginx", "tail": 5, "follow": True}),
         (["reconcile"], "reconcile", {}),
         (["init"], "init", {}),
-        (["diff"], "diff", {}),
+        (["diff"], "diff", {"commit": None}),
+        (["diff", "--commit", "1a2b3c4"], "diff", {"commit": "1a2b3c4"}),
+        (
+            ["suspend", "--for", "2h", "--heal", "--reason", "audit"],
+            "suspend",
+            {"reason": "audit", "for_s": 7200.0, "heal": True},
+        ),
+        (["sync"], "sync", {}),
+        (["git", "accept", "1a2b3c4", "--reason", "agreed"], "accept", {"commit": "1a2b3c4", "reason": "agreed"}),
         (["status"], "status", {}),
     ],
 )

@@ -190,7 +190,8 @@ class CoreWorld:
         self.old = [(config, until) for config, until in self.old if self.now < until]
         boxes = tuple(dataclasses.replace(box, health=self.health(box)) for box in self.boxes.values())
         retiring_s = 0.5 if self.old else 0.0
-        proxy = ObservedProxy(sha256(repr(self.live)), len(self.old), retiring_s, dict(self.weights))
+        named = frozenset(address for addresses in self.live[1].values() for address in addresses)
+        proxy = ObservedProxy(sha256(repr(self.live)), len(self.old), retiring_s, dict(self.weights), named=named)
         files = {PROXY_CONFIG: sha256(repr(self.disk)), "opa/pppp/data.json": sha256("{}\n")}
         master = nginx(started_at=moment(self.nginx_began))
         return observed(*boxes, master, opa(started_at=moment(self.nginx_began)), proxy=proxy, files=files)

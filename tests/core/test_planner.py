@@ -8,7 +8,7 @@ import re
 import pytest
 
 from reconciler.core.desired import RolloutSpec, Strategy
-from reconciler.core.membership import is_of
+from reconciler.core.membership import is_of, remember
 from reconciler.core.observed import (
     Health,
     ObservedContainer,
@@ -544,7 +544,9 @@ def test_dead_leftovers_and_doubles_are_removed_and_the_newest_stays() -> None:
     old = dataclasses.replace(OLD, status=Status.DEAD)
     double = dataclasses.replace(OLD, id="id-2", name="demo-app-blue-2", generation=2)
     assert touched(planned(state(), host(old, double), service()), RemoveContainer) == [OLD.name]
-    assert touched(planned(state(), host(OLD, double), service()), RemoveContainer) == [OLD.name]
+    seen = host(OLD, double)
+    newer = remember(rollout(), seen, {"app": 1}).of("app")
+    assert touched(planned(newer, seen, service()), RemoveContainer) == [OLD.name]
 
 
 # ---------------------------------------------------------------- weights

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.desired import DesiredState, Mode, RolloutSpec, Service, Step, Strategy
+from reconciler.core.errors import StateError
 from reconciler.core.plan import StartContainer
 from reconciler.core.record import Cycle
 from reconciler.core.rollout import Move, Phase, Rollout
@@ -642,3 +643,32 @@ def test_fewer_replicas_go_after_nginx_has_let_them_go_also_while_the_next_image
     world = running(wish("demo:2", replicas=2))
     world.wants(wish("demo:9", replicas=1))
     world.until(lambda _: len(world.boxes()) == 1, 300)
+
+
+@pytest.mark.fault("D1")
+def test_a_clock_that_is_set_back_while_nobody_runs_makes_no_wait_longer(world: World) -> None:
+    world.wants(wish("demo:2"))
+    upto(world, Phase.WATCHING)
+    world.clock.set_by_s -= 3600.0
+    world.restart()
+    upto(world, Phase.STABLE, 200)
+
+
+@pytest.mark.fault("C2")
+def test_a_file_that_cannot_be_removed_keeps_no_rollout_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise StateError("revisions/x.json: input/output error")
+
+    world.wants(wish("demo:2"))
+    monkeypatch.setattr(world.store, "forget_all_but", fail)
+    upto(world, Phase.STABLE)
+    assert world.images() == ["demo:2"]
+    assert "revisions/x.json: input/output error" in world.cycles[-1].errors
+
+
+def test_how_a_container_is_probed_is_known_for_as_long_as_it_is_there(world: World) -> None:
+    world.wants(wish("demo:2"))
+    upto(world, Phase.PROMOTING)
+    world.wants(wish())
+    upto(world, Phase.ROLLING_BACK)
+    assert {box.labels["io.swiftdeploy.revision"] for box in world.boxes()} <= set(world.store.revisions)

@@ -98,11 +98,11 @@ class Stack:
             stdin=subprocess.DEVNULL,
         )
 
-    def start(self) -> None:
-        """Start the daemon and wait until it answers."""
+    def start(self, *words: str) -> None:
+        """Start the daemon, with `words` on its command line, and wait until it answers."""
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [str(BIN / "reconcilerd"), "--state-dir", "state", "--metrics-port", "0"],
+                [str(BIN / "reconcilerd"), "--state-dir", "state", "--metrics-port", "0", *words],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,

@@ -121,6 +121,7 @@ def test_every_key_of_the_schema_is_in_the_table() -> None:
         "infrastructure",
         "canary",
         "admission",
+        "window",
     ):
         for name in SCHEMA["$defs"][definition]["properties"]:
             assert f".{name}`" in page or f".{name}." in page, name
@@ -139,7 +140,7 @@ def test_every_example_works_as_it_stands(example: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     assert json.dumps(yaml.safe_load(EXAMPLES[0])).count('": ') == 9
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hmac
 import json
 import re
 from hashlib import sha256
@@ -67,6 +68,12 @@ LOADED: dict[str, Any] = {
     "policy": {"canary": {"max_error_rate": 0.01}, "infrastructure": {"min_disk_free_gb": 5}, "mine": {"a": 1}},
     "volumes": {"data": {"name": "shop-data"}},
     "deploy": {"health_timeout_seconds": 30},
+    "sync": {
+        "windows": [
+            {"kind": "deny", "schedule": "0 22 * * 5", "duration": "60h", "time_zone": "Europe/Berlin", "reason": "we"},
+            {"kind": "allow", "schedule": "*/5 8-18 1,L * MON#1", "duration": 3600, "services": ["app"]},
+        ]
+    },
 }
 
 
@@ -97,7 +104,11 @@ _PROPERTIES = sorted(
     {
         *part("$defs", "service")["properties"],
         *part("properties"),
-        *(key for name in ("rollout", "route", "metrics", "healthcheck") for key in part("$defs", name)["properties"]),
+        *(
+            key
+            for name in ("rollout", "route", "metrics", "healthcheck", "window")
+            for key in part("$defs", name)["properties"]
+        ),
         *compose_keys.REFUSED,
         *compose_keys.IGNORED,
     }
@@ -107,6 +118,69 @@ MANIFEST_WORDS = (
     *(b"app_version", b"policy_limits", b"container_name", b"host_port", b"driver_opts", b"limits", b"x-a", b"MODE"),
     *(b"/var/run/docker.sock:/s", b"/:/h", b"../x:/y", b"ALL", b"SYS_ADMIN", b"host", b"container:opa", b"file:../x"),
     *(b"5 m", b"30s", b"1h", b"256m", b"io.swiftdeploy.project", b"com.docker.compose.service", b"unix:/x", b"a;b{}"),
+)
+
+# --- the daemon's own file, and webhooks ------------------------------------------------------------------------------
+
+HOOK_SECRET = b"a secret of the fuzzer's own"
+FOLLOWED = "refs/heads/main"
+
+
+def configs() -> list[bytes]:
+    git = {"url": "https://git.example/shop.git", "branch": "main", "path": "deploy/manifest.yaml", "poll": "15s"}
+    trust = {"signatures": "every", "allowed_signers": "/etc/swiftdeploy/signers", "max_size": "1g", "timeout": 60}
+    back = {"author": "A B", "email": "a@b.example", "signing_key": "/etc/key", "signing_format": "ssh", "attempts": 3}
+    hook = {"listen": "127.0.0.1:9470", "path": "/hooks", "secret_file": "/etc/swiftdeploy/hook", "kind": "auto"}
+    source = {"git": {**git, **trust, "write_back": back, "ssh_key": "/etc/k"}, "folder": "/srv/shop"}
+    whole = {"source": source, "webhook": hook, "state_dir": "/var/lib/s", "metrics_port": 1, "group": "docker"}
+    return [
+        json.dumps(whole).encode(),
+        b"source:\n  git:\n    url: git@git.example:shop.git\n    tag: v1.0\nlog: {level: info, json: true}\n",
+        b"source: {manifest: /srv/manifest.yaml}\nwebhook:\n  listen: '[::1]:80'\n  secret_file: /x\n",
+    ]
+
+
+CONFIG_WORDS = (
+    *(
+        b"ext::sh -c id",
+        b"https://u:hunter2@h/x",
+        b"--upload-pack=id",
+        b"-x",
+        b"file:///",
+        b"../",
+        b"git@h:x",
+        b"[::1]:1",
+    ),
+    *(b"commit", b"tag", b"branch", b"token_file", b"off", b"head", b"every", b"openpgp", b"0.0.0.0:1", b"1.10", b"1h"),
+)
+
+
+def hooks() -> list[bytes]:
+    """Headers, an empty line, a body."""
+    body = json.dumps({"ref": FOLLOWED, "repository": {"full_name": "a/b"}}).encode()
+    form = b"payload=%7B%22ref%22%3A%22refs%2Fheads%2Fmain%22%7D"
+    digest = hmac.digest(HOOK_SECRET, body, "sha256").hex().encode()
+    return [
+        b"X-GitHub-Event: push\nX-Hub-Signature-256: sha256=" + digest + b"\n\n" + body,
+        b"X-Gitea-Event: push\nX-Gitea-Signature: " + digest + b"\n\n" + body,
+        b"X-Gitlab-Event: Push Hook\nX-Gitlab-Token: " + HOOK_SECRET + b"\n\n" + body,
+        b"X-Gitlab-Token: x\nContent-Type: application/x-www-form-urlencoded\n\n" + form,
+        b"X-Signature: " + digest + b"\nX-Signature: " + digest + b"\n\n" + body,
+    ]
+
+
+HOOK_WORDS = (
+    *(b"X-Hub-Signature-256: ", b"X-Forgejo-Signature: ", b"X-Gogs-Event: ", b"X-Gitlab-Token: ", b"sha256=", b"sha1="),
+    *(
+        b'"ref":',
+        b"refs/heads/main",
+        b"refs/tags/",
+        b"ping",
+        b'"repository":{"name":',
+        b"\\ud800",
+        b"\n\n",
+        b"payload=",
+    ),
 )
 
 # --- beside the manifest ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Each `run` also asserts what its parser promises of an answer, such as that noth
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from reconciler.formats import (
     audit,
     audit_report,
     compose_keys,
+    daemon_config,
     env_file,
     exposition,
     history,
@@ -30,11 +32,12 @@ from reconciler.formats import (
     policy,
     prometheus_answer,
     tester,
+    webhook,
     write_back,
     yaml_strict,
 )
 from reconciler.formats.findings import Findings
-from tests.fuzz import seeds
+from tests.fuzz import git_targets, seeds
 from tests.fuzz.machine import Account, Target, fuzz
 from tests.security import hardening
 
@@ -63,6 +66,46 @@ def _manifest(data: bytes) -> str:
 
 def _kind(message: str) -> str:
     return " ".join(word for word in message.split() if word.isalpha())[:60]
+
+
+def _config(data: bytes) -> str:
+    reading = daemon_config.read(data)
+    told = (*reading.problems, *reading.warnings)
+    assert (reading.config is None) == bool(reading.problems), "a file without a problem has a meaning"
+    assert all(problem.message.isprintable() and len(problem.message) < 600 for problem in told)
+    if reading.config is None:
+        return "refused " + "|".join(sorted({_kind(problem.message) for problem in reading.problems})[:2])
+    if (git := reading.config.git) is not None:
+        assert "::" not in git.url
+        assert not git.url.startswith("-"), "git would take the address for an option"
+        assert sum(name is not None for name in (git.branch, git.tag, git.commit)) <= 1
+    return f"accepted {git is not None} {reading.config.webhook is not None}"
+
+
+def _webhook(data: bytes) -> str:
+    """Headers, an empty line, a body: as any kind of server's."""
+    head, _, body = data.partition(b"\n\n")
+    headers: dict[str, list[str]] = {}
+    for line in head.decode("latin-1").split("\n"):
+        name, _, value = line.partition(":")
+        headers.setdefault(name.strip().lower(), []).append(value.strip())
+    outcomes = []
+    for kind in webhook.HookKind:
+        claim = webhook.claim(headers, kind)
+        if claim is None:
+            outcomes.append("-")
+            continue
+        holds = claim.holds(seeds.HOOK_SECRET, body)
+        known = seeds.HOOK_SECRET, hmac.digest(seeds.HOOK_SECRET, body, "sha256").hex().encode()
+        assert not holds or claim.token == known[0] or claim.digest == known[1], "believed without the secret"
+        assert not claim.holds(b"", body)
+        reply = webhook.heard(headers, body, claim.kind, seeds.FOLLOWED)
+        assert reply.hint.isprintable(), "a log could be steered"
+        assert reply.hint.isascii()
+        assert len(reply.hint) < 400
+        assert (reply.status, json.loads(reply.body())["status"]) == (202, "accepted")
+        outcomes.append(f"{claim.kind} {holds} {bool(reply.hint)}")
+    return " ".join(outcomes)
 
 
 def _exposition(data: bytes) -> str:
@@ -318,6 +361,8 @@ TARGETS: dict[str, Target] = {
     for target in (
         Target("yaml", "the strict YAML reader", _yaml, seeds.manifests, (ManifestError,), seeds.YAML_WORDS),
         Target("manifest", "the whole manifest", _manifest, seeds.manifests, (), seeds.MANIFEST_WORDS),
+        Target("config", "the daemon's own file", _config, seeds.configs, (), (*seeds.CONFIG_WORDS, *seeds.YAML_WORDS)),
+        Target("webhook", "webhooks of git servers", _webhook, seeds.hooks, (), seeds.HOOK_WORDS),
         Target(
             "compose_keys",
             "Compose's own keys",
@@ -365,6 +410,7 @@ TARGETS: dict[str, Target] = {
         Target("stores", "state files' values", _stores, seeds.states, (StateError,), seeds.STATE_WORDS),
         Target("envelope", "state files' bytes", _envelope, seeds.envelopes, (StateError,), seeds.STATE_WORDS),
         Target("lock", "the lock file", _lock, seeds.locks),
+        *git_targets.TARGETS,
     )
 }
 

@@ -8,6 +8,7 @@ from tests.security import (
     corpus_answers,
     corpus_control,
     corpus_files,
+    corpus_git,
     corpus_manifest,
     corpus_strings,
     corpus_terminal,
@@ -24,6 +25,7 @@ KINDS = {
     "C": "control socket",
     "H": "chaos",
     "L": "terminals and reports",
+    "T": "git",
 }
 ATTACKS: tuple[Attack, ...] = (
     *corpus_manifest.CASES,
@@ -32,6 +34,7 @@ ATTACKS: tuple[Attack, ...] = (
     *corpus_files.CASES,
     *corpus_control.CASES,
     *corpus_terminal.CASES,
+    *corpus_git.CASES,
 )
 
 

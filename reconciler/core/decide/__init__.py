@@ -9,12 +9,22 @@ import dataclasses
 
 from reconciler.core.decide import at_rest, canary, promotion, way_back
 from reconciler.core.decide.at_rest import course_of
-from reconciler.core.decide.clocks import LONGEST_TICK_S, advance, moved_in_time
+from reconciler.core.decide.clocks import LONGEST_TICK_S, advance, moved_in_time, not_ahead_of
 from reconciler.core.decide.view import Context, View
 from reconciler.core.rollout import Decision, Move, Phase, Rollout, ServiceRollout
 from reconciler.core.targets import Targets
+from reconciler.core.windows import gate
 
-__all__ = ["LONGEST_TICK_S", "Context", "advance", "course_of", "decide", "moved_in_time", "wish_changed"]
+__all__ = [
+    "LONGEST_TICK_S",
+    "Context",
+    "advance",
+    "course_of",
+    "decide",
+    "moved_in_time",
+    "not_ahead_of",
+    "wish_changed",
+]
 
 
 def wish_changed(rollout: Rollout, targets: Targets) -> Rollout:
@@ -36,7 +46,20 @@ def decide(rollout: Rollout, context: Context) -> tuple[Decision, ...]:
 def _decide(rollout: Rollout, state: ServiceRollout, context: Context) -> Decision:
     if rollout.torn_down:
         return Decision(state.service, Move.HOLD, "torn down; `deploy` brings it back")
+    suspension = rollout.suspension(context.now)
+    if suspension is not None:
+        return Decision(state.service, Move.HOLD, f"{suspension}; `resume` ends it")
+    if state.phase in (Phase.ABSENT, Phase.STABLE) and not rollout.may_break_glass(context.now):
+        return _in_a_window(at_rest.at_rest(View(state, context)), context)
     return _BY_PHASE[state.phase](View(state, context))
+
+
+def _in_a_window(decision: Decision, context: Context) -> Decision:
+    """Nothing new begins while the sync windows are closed; what runs goes on."""
+    window = gate(context.outlooks, decision.service, context.now)
+    if decision.move is not Move.START or window.is_open:
+        return decision
+    return Decision(decision.service, Move.HOLD, f"{window.reason}; `deploy --break-glass --reason …` begins now")
 
 
 _BY_PHASE = {

@@ -15,6 +15,8 @@ def at_rest(view: View) -> Decision:
     if release is None:
         return view.hold()
     if wanted == state.dismissed and state.stable is not None:
+        if state.stable.revision == wanted.revision and not state.why_rolled_back:
+            return view.hold("it was promoted by an operator, though the manifest keeps a canary: commit mode: stable")
         why = f" ({state.why_rolled_back})" if state.why_rolled_back else ""
         return view.hold(f"the canary was dismissed{why}; change the manifest, or `retry --reason …`")
     if release.revision in state.quarantined:
@@ -56,7 +58,8 @@ def _next_release(view: View, wanted: Release) -> Release | None:
 
 def _start_reason(state: ServiceRollout, release: Release) -> str:
     if state.stable is None:
-        return "first deployment" if not state.last_stable else "back to the last stable revision"
+        is_back = release.revision == state.last_stable
+        return "back to the last stable revision" if is_back else "first deployment"
     if state.stable.revision == release.revision:
         return f"a canary of the stable revision {release.revision[:12]}"
     return f"revision {state.stable.revision[:12]} → {release.revision[:12]}"

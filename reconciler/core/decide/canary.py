@@ -55,7 +55,8 @@ def analyzing(view: View) -> Decision:
         return view.hold("waiting: the stable containers are being healed", is_sick=is_sick)
     if is_sick:
         return view.hold(f"waiting for the canary: {waiting_for(view.group(state.candidate))}", is_sick=True)
-    if not view.is_at(state.weight_pct):
+    is_condemned = verdict is not None and verdict.known and verdict.action == "rollback"
+    if not is_condemned and not (view.is_at(state.weight_pct) and view.is_named(state.candidate)):
         return view.hold(f"moving to {state.weight_pct} %")
     return _judged(view, verdict)
 

@@ -12,7 +12,13 @@ LONGEST_TICK_S = 30.0
 
 def moved_in_time(rollout: Rollout, jump_s: float) -> Rollout:
     """The rollout as if it had always gone by a clock that was set forward by `jump_s` (back where negative)."""
-    return dataclasses.replace(rollout, services={n: _moved(s, jump_s) for n, s in rollout.services.items()})
+    suspended, glass = rollout.suspended, rollout.glass
+    if suspended is not None and suspended.until is not None:
+        suspended = dataclasses.replace(suspended, until=suspended.until + jump_s)
+    if glass is not None:
+        glass = dataclasses.replace(glass, until=glass.until + jump_s)
+    services = {name: _moved(state, jump_s) for name, state in rollout.services.items()}
+    return dataclasses.replace(rollout, services=services, suspended=suspended, glass=glass)
 
 
 def _moved(state: ServiceRollout, jump_s: float) -> ServiceRollout:
@@ -26,6 +32,24 @@ def _moved(state: ServiceRollout, jump_s: float) -> ServiceRollout:
         sick_since=moved(state.sick_since),
         unknown_since=moved(state.unknown_since),
         paused=dataclasses.replace(state.paused, until=moved(state.paused.until)) if state.paused else None,
+    )
+
+
+def not_ahead_of(rollout: Rollout, now: float) -> Rollout:
+    """The rollout without moments after `now`: what a clock wrote down that was set back since begins now."""
+    return dataclasses.replace(rollout, services={n: _not_after(s, now) for n, s in rollout.services.items()})
+
+
+def _not_after(state: ServiceRollout, now: float) -> ServiceRollout:
+    def capped(moment: float | None) -> float | None:
+        return None if moment is None else min(moment, now)
+
+    return dataclasses.replace(
+        state,
+        since=min(state.since, now),
+        seen=min(state.seen, now),
+        sick_since=capped(state.sick_since),
+        unknown_since=capped(state.unknown_since),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.core.decide.view import View, asked_back_words, waiting_for
 from reconciler.core.membership import others
-from reconciler.core.rollout import Decision, Move, Release
+from reconciler.core.rollout import Decision, Group, Move, Release, ServiceRollout
 
 ALL = 100
 """The weight that means: every request."""
@@ -31,14 +31,12 @@ def turning(view: View) -> Decision:
 
 def parking(view: View) -> Decision:
     state = view.state
-    back = _back_again(view) or (_carrier_is_lost(view) if state.carries_all else None)
+    back = _back_again(view) or _carrier_is_lost(view)
     if back is not None:
         return back
     if not any(container.is_running or container.has_run_on for container in view.group(state.parked)):
         return view.move(Move.PARKED, "the old containers are stopped, and kept")
-    return view.hold(
-        "waiting for the old containers to finish", is_sick=state.carries_all and not view.ready(state.candidate)
-    )
+    return view.hold("waiting for the old containers to finish", is_sick=not view.ready(_carrier(state)))
 
 
 def renewing(view: View) -> Decision:
@@ -83,12 +81,12 @@ def switching(view: View) -> Decision:
 
 def settling(view: View) -> Decision:
     state = view.state
-    back = _back_again(view)
+    back = _back_again(view) or _carrier_is_lost(view)
     if back is not None:
         return back
     if not others(state, view.context.observed, state.stable, state.kept):
         return view.move(Move.REMOVED, "promoted; the old revision is kept while we watch")
-    return view.hold("removing the canary")
+    return view.hold("removing the canary", is_sick=not view.ready(state.stable))
 
 
 def watching(view: View) -> Decision:
@@ -135,13 +133,19 @@ def _back_again(view: View) -> Decision | None:
     return None
 
 
+def _carrier(state: ServiceRollout) -> Group | None:
+    """Whoever has every request: the canary, or once they have taken over what is stable from now on."""
+    return state.candidate if state.carries_all else state.stable
+
+
 def _carrier_is_lost(view: View) -> Decision | None:
-    """No replica of the canary serves. Soon where the old containers still run, else once there is no hope left."""
-    state = view.state
-    if view.ready(state.candidate):
+    """Nobody of the new revision serves. Soon where the old containers still run, else once there is no hope left."""
+    state, carrier = view.state, _carrier(view.state)
+    if view.ready(carrier):
         return None
-    bad = view.sign(state.candidate) or view.sick_for_long(state.candidate)
+    bad = view.sign(carrier) or view.sick_for_long(carrier)
     if not bad and view.ready(state.parked) and state.sick_since is not None:
         is_clear = view.context.now - state.sick_since >= HICCUP_S
-        bad = waiting_for(view.group(state.candidate)) if is_clear else ""
-    return view.move(Move.RETURN, f"the canary failed while it carried all requests: {bad}") if bad else None
+        bad = waiting_for(view.group(carrier)) if is_clear else ""
+    who = "the canary failed while it" if state.carries_all else "the new revision failed as soon as it"
+    return view.move(Move.RETURN, f"{who} carried all requests: {bad}") if bad else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.core.desired import Mode, Service
@@ -12,6 +12,7 @@ from reconciler.core.record import Verdict
 from reconciler.core.rollout import Asked, Decision, Group, Move, Phase, Release, ServiceRollout
 from reconciler.core.signs import bad_sign, may_be_back, went_with_the_host
 from reconciler.core.targets import Targets
+from reconciler.core.windows import Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Context:
     `gate` is the infrastructure verdict, None where it could not be asked. `verdicts` are the canary policy's,
     by service; one that is absent was not asked, for want of anything to ask about. `troubles` is what
     the engine said of containers, by name, that it could not create or start; `disputed` how a service's own count
-    contradicts nginx's, `unread` why there is no count. `now` is seconds since the epoch.
+    contradicts nginx's, `unread` why there is no count. `now` is seconds since the epoch. `outlooks` say when the sync
+    windows are open.
     """
 
     targets: Targets
@@ -32,6 +34,7 @@ class Context:
     troubles: Mapping[str, str] = field(default_factory=dict)
     disputed: Mapping[str, str] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
+    outlooks: Sequence[Outlook] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,12 @@ class View:
         is_routed, proxy = self.service is not None and self.service.route is not None, self.context.observed.proxy
         is_there = proxy.live_hash is not None and proxy.weights.get(self.state.service) == weight_pct
         return not is_routed or is_there
+
+    def is_named(self, group: Group | None) -> bool:
+        """The configuration that nginx runs names all of `group` who are ready, as far as that is known."""
+        named = self.context.observed.proxy.named
+        is_routed = self.service is not None and self.service.route is not None
+        return not is_routed or named is None or all(c.address in named for c in self.group(group) if c.is_ready)
 
     def asks(self, what: str) -> Asked | None:
         asked = self.state.asked

@@ -1,0 +1,15 @@
+"""`suspend`: nothing is changed for now."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from reconciler.cli.answers import conclude, play, play_json, show_line
+from reconciler.cli.options import Options
+from reconciler.cli.session import Session
+
+
+def run(arguments: Namespace, options: Options, session: Session) -> int:
+    args = {"reason": arguments.reason, "for_s": arguments.span, "heal": arguments.heal}
+    events = session.request("suspend", args)
+    return play_json(events) if options.is_json else conclude(play(events, show_line))

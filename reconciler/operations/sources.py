@@ -1,0 +1,91 @@
+"""What an operator says to a source that is a git repository: look now, take this commit all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconciler.core.desired import Json
+from reconciler.core.errors import Refused
+from reconciler.core.git_status import GitStatus
+from reconciler.core.record import Cycle, Trigger
+from reconciler.core.words import Noted
+from reconciler.formats.cycle_record import commit_json
+from reconciler.loop import Loop
+from reconciler.operations import TICK, Events, Exit, Request, end, line
+from reconciler.operations.rollouts import is_said
+from reconciler.ports import Repository
+
+NO_REPOSITORY = (
+    "the manifest is a plain file, which is watched. A repository is named in the daemon's file, docs/git.md"
+)
+
+
+class Sources:
+    """Answers `sync` and `accept`."""
+
+    def __init__(self, repository: Repository | None, open_loop: Callable[[bool], Loop]) -> None:
+        self._repository = repository
+        self._open_loop = open_loop
+
+    def sync(self, request: Request) -> Events:
+        """Look at the repository now, then reconcile once with what is in force."""
+        repository = self._named()
+        yield line("looking at the repository")
+        synced = repository.sync()
+        yield from self._turn(request, Noted("sync", "", request.actor))
+        status = synced.status
+        now = f"{status.accepted.short} {status.accepted.subject}" if status.accepted else "nothing yet"
+        if status.trouble is not None:
+            yield end(Exit.ERROR, f"{status.trouble.message}\nIn force: {now}")
+            return
+        yield end(Exit.OK, f"{'Now' if synced.is_changed else 'Still'} in force: {now}")
+
+    def accept(self, request: Request) -> Events:
+        """The commit that is refused now is let in, by name and with a reason."""
+        repository = self._named()
+        commit, reason = request.args.get("commit"), request.args.get("reason")
+        if not isinstance(reason, str) or not is_said(reason):
+            raise Refused("git accept needs a --reason: it lets in what was refused")
+        if not isinstance(commit, str) or not commit:
+            raise Refused("which commit? `status` shows the one that is refused")
+        taken = repository.accept(commit, reason, request.actor)
+        yield from self._turn(request, Noted("accept", "", request.actor, reason, f"{taken.id} {taken.subject}"))
+        yield end(Exit.OK, f"Accepted {taken.short} by {taken.author}: {taken.subject}")
+
+    def _named(self) -> Repository:
+        if self._repository is None:
+            raise Refused(NO_REPOSITORY)
+        return self._repository
+
+    def _turn(self, request: Request, word: Noted) -> Events:
+        """One cycle that has heard `word`."""
+        loop = self._open_loop(True)
+        for cycle in loop.follow(Trigger("operator", word.word, request.actor, word.reason), word):
+            if cycle is not None:
+                return
+            yield TICK
+
+
+def source_value(git: GitStatus | None, cycle: Cycle | None) -> Json:
+    """Where the manifest comes from, and how far that is followed; `commit` is the one in force.
+
+    Null where it is a plain file.
+    """
+    if git is None:
+        return None
+    return {
+        "url": git.url,
+        "ref": git.ref,
+        "path": git.path,
+        "commit": commit_json(cycle.commit if cycle and cycle.commit else git.accepted),
+        "accepted_at": git.accepted_at,
+        "newest": git.newest,
+        "looked_at": git.looked_at,
+        "next_look_s": git.next_look_s,
+        "failures": git.failures,
+        "trouble": {"kind": git.trouble.kind.value, "message": git.trouble.message, "since": git.trouble_since}
+        if git.trouble
+        else None,
+        "refused": commit_json(git.refused),
+        "repaired": git.repaired,
+    }
