@@ -6,7 +6,7 @@ Every call is synchronous and has its own total deadline. An adapter raises its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -85,6 +85,15 @@ class Repository(Protocol):
 
     def accept(self, prefix: str, reason: str, actor: str) -> Commit:
         """Let in the one commit that is refused now, whose id begins with `prefix`."""
+        ...
+
+    @property
+    def writes_back(self) -> bool:
+        """Whether `write` is allowed."""
+        ...
+
+    def write(self, change: Callable[[bytes], bytes], message: str) -> Commit:
+        """The manifest with `change` made is committed, pushed and in force. Raises what `change` raises, too."""
         ...
 
     def manifest_at(self, commit: str) -> Loaded:

@@ -15,7 +15,7 @@ import fcntl
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,11 +24,12 @@ from typing import Protocol
 import structlog
 
 from reconciler.adapters import clock
-from reconciler.adapters.git_command import Git
+from reconciler.adapters.git_command import Git, GitError
 from reconciler.adapters.git_follow import Follower, Look, Refusal
 from reconciler.adapters.git_signatures import Signers
 from reconciler.adapters.git_state import Kept, load_state, save_state
 from reconciler.adapters.git_watch import RefsWatch
+from reconciler.adapters.git_write import Change, Raced, Writer
 from reconciler.adapters.state_dir import StateDir
 from reconciler.core.errors import Problem, Refused, StateError
 from reconciler.core.git_config import GitConfig
@@ -311,6 +312,48 @@ class GitSource:
             if (trouble := self._view.trouble) is not None:
                 raise Refused(trouble.message)
             return look.taken
+
+    @property
+    def writes_back(self) -> bool:
+        """Whether `write` is allowed."""
+        return self._config.write_back is not None
+
+    def write(self, change: Callable[[bytes], bytes], message: str) -> Commit:
+        """The manifest with `change` made is committed, pushed and in force; Refused where that cannot be.
+
+        A push that loses a race is made anew on top of what won, as often as is configured.
+        """
+        back = self._config.write_back
+        if back is None:
+            raise Refused("write_back is not set up, so the manifest in git is its authors' to write. docs/git.md")
+        writer = Writer(self._config, self._remote, self._state.path / "git", self._git)
+        for _ in range(back.attempts):
+            with self._alone(SYNC_S), suppress(Raced):
+                return self._written(writer, change, message)
+        raise Refused(f"{self._follower.source}: others pushed {back.attempts} times while we tried to. Say it again.")
+
+    def _written(self, writer: Writer, change: Callable[[bytes], bytes], message: str) -> Commit:
+        self._look(forgive=True)
+        kept, trouble, path = self._view.kept, self._view.trouble, self.path
+        if kept is None or path is None or trouble is not None:
+            why = trouble.message if trouble else "nothing is in force yet"
+            raise Refused(f"the repository cannot be written back to now: {why}")
+        text = path.read_bytes()
+        content = change(text)
+        if content == text:
+            return kept.commit
+        try:
+            made = writer.write(Change(kept.commit.id, self._config.path, content, message))
+        except Raced:
+            raise
+        except (GitError, OSError) as error:
+            raise Refused(f"the manifest in git could not be written: {error}") from error
+        self._look(forgive=True)
+        now = self._view.kept
+        if now is None or now.commit.id != made:
+            why = self._view.trouble.message if self._view.trouble else "another commit is in force"
+            raise Refused(f"{made[:SHOWN]} was pushed, but it is not in force: {why}")
+        return now.commit
 
     def manifest_at(self, commit: str) -> Loaded:
         """The manifest as a commit has it (an id, or seven or more characters of it); nothing is accepted by that."""

@@ -80,8 +80,7 @@ class Operations:
         self._source = source
         self._open_loop = open_loop
         self._repository = repository
-        manifest = place.manifest if repository is None else None
-        rollouts = Rollouts(manifest, self._manifest_now, open_loop, replace_file, send, self._follow)
+        rollouts = Rollouts(place.manifest, self._manifest_now, open_loop, replace_file, send, self._follow, repository)
         stillness = Stillness(open_loop, rollouts.resume)
         sources = Sources(repository, open_loop)
         self._verbs: Mapping[str, Callable[[Request], Events]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from reconciler.formats.policy import question_canary, unknown
 from reconciler.loop import Loop
 from reconciler.measuring import question
 from reconciler.operations import TICK, Event, Events, Exit, Request, end, line
+from reconciler.ports import Repository
 
 MEASURING_PATIENCE_S = 12.0
 """How long a promotion waits for a first measurement; the daemon has one every few seconds."""
@@ -36,18 +38,20 @@ Send = Callable[[str, int, str, str, bytes], tuple[int, Mapping[str, str], bytes
 class Rollouts:
     """Answers requests about rollouts. `replace_file` writes the manifest, `send` speaks to containers directly.
 
-    `manifest` None: it comes from a repository, and is its authors' to write.
+    A manifest from a `repository` is its authors' to write, unless that is set up to be written back to.
     """
 
     def __init__(
         self,
-        manifest: Path | None,
+        manifest: Path,
         manifest_now: Callable[[], DesiredState],
         open_loop: Callable[[bool], Loop],
         replace_file: Callable[[Path, bytes], None],
         send: Send,
         follow: Callable[[Request, Word, float | None], Events],
+        repository: Repository | None = None,
     ) -> None:
+        self._repository = repository
         self._manifest = manifest
         self._manifest_now = manifest_now
         self._open_loop = open_loop
@@ -90,7 +94,7 @@ class Rollouts:
         if service.mode is Mode.CANARY and state.phase is Phase.ANALYZING:
             yield end(Exit.OK, f"{service.name} has a canary already, at {state.weight_pct} %")
             return
-        yield from self._written(service, Mode.CANARY)
+        yield from self._written(request, service, Mode.CANARY)
         for event in self._followed(request, LookAgain()):
             if event["event"] != "end" or event["exit"] != int(Exit.OK):
                 yield event
@@ -103,7 +107,7 @@ class Rollouts:
         loop = self._open_loop(True)
         state = loop.memory.rollout.of(service.name)
         if state.candidate is None or state.phase not in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED):
-            yield from self._written(service, Mode.STABLE)
+            yield from self._written(request, service, Mode.STABLE)
             words = {
                 Phase.STABLE: "is stable already; nothing to do",
                 Phase.WATCHING: "was promoted already, and is watched; nothing to do",
@@ -123,14 +127,14 @@ class Rollouts:
         if not verdict.allow:
             yield line(f"forced, though policy says: {verdict.reason}")
         is_newer = state.stable is not None and state.candidate.revision != state.stable.revision
-        if self._manifest is None and service.mode is Mode.CANARY and not is_newer:
+        keeps_mode = service.mode is Mode.CANARY and not self._is_ours_to_write
+        if keeps_mode and not is_newer:
             raise Refused(
                 f"the canary of {service.name} is of the stable revision, so there is nothing to approve: "
                 "commit `mode: stable`, or `rollback`"
             )
-        yield from self._written(service, Mode.STABLE)
+        yield from self._written(request, service, Mode.STABLE)
         why = f"forced: {reason}" if is_forced else (reason if isinstance(reason, str) else "")
-        keeps_mode = self._manifest is None and service.mode is Mode.CANARY
         said_word: Word = Promote(service.name, request.actor, why, keeps_mode) if is_newer else LookAgain()
         if not is_newer:
             self._note(loop, request, "promote", service.name, outcome="done", reason=why)
@@ -161,16 +165,27 @@ class Rollouts:
                 break
         return verdict
 
-    def _written(self, service: Service, mode: Mode) -> Events:
-        """The manifest says `mode`; every other byte stays. One from git stays as it is."""
+    @property
+    def _is_ours_to_write(self) -> bool:
+        return self._repository is None or self._repository.writes_back
+
+    def _written(self, request: Request, service: Service, mode: Mode) -> Events:
+        """The manifest says `mode`; every other byte stays. One from git stays whole, unless it is written back."""
         if service.mode is mode:
             return
-        if self._manifest is None and mode is Mode.CANARY:
+        if not self._is_ours_to_write and mode is Mode.CANARY:
             raise Refused(f"the manifest comes from git: commit `mode: canary` of {service.name} there")
-        if self._manifest is None:
+        if not self._is_ours_to_write:
             yield line(
                 f"the manifest in git goes on saying mode canary of {service.name}: commit `mode: stable` in time"
             )
+            return
+        if self._repository is not None:
+            reason = _text(request, "reason")
+            said = f"{service.name}: mode {service.mode} -> {mode}\n\n{request.verb} by {request.actor}"
+            change = functools.partial(write_back.set_mode, service=service.name, mode=mode.value)
+            commit = self._repository.write(change, f"{said}: {reason}\n" if reason else f"{said}\n")
+            yield line(f"pushed {commit.short}: {service.name} mode {service.mode} → {mode}")
             return
         text = self._manifest.read_bytes()
         self._replace_file(self._manifest, write_back.set_mode(text, service.name, mode.value))
@@ -198,7 +213,7 @@ class Rollouts:
         loop = self._open_loop(True)
         word = Rollback(service.name, request.actor, _text(request, "reason"))
         yield from self._fitting(request, loop, word)
-        yield from self._written(service, Mode.STABLE)
+        yield from self._written(request, service, Mode.STABLE)
         began, said = loop.ports.clock.monotonic(), set[str]()
         for cycle in loop.follow(Trigger("operator", "rollback", request.actor, word.reason), word):
             if cycle is None:

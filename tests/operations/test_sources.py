@@ -6,7 +6,10 @@ The repository here is a small one in memory; `tests/git` and `tests/e2e/test_gi
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -49,6 +52,17 @@ class Repository:
 
     def accept(self, prefix: str, reason: str, actor: str) -> Commit:
         self.force, self.refused = SECOND, ""
+        return SECOND
+
+    writes_back = False
+    messages: ClassVar[list[str]] = []
+
+    def write(self, change: Callable[[bytes], bytes], message: str) -> Commit:
+        path = self.files.path  # type: ignore[attr-defined]
+        path.write_bytes(change(path.read_bytes()))
+        os.utime(path, (0, 0))
+        self.messages.append(message)
+        self.force = SECOND
         return SECOND
 
     def manifest_at(self, commit: str) -> Loaded:
@@ -154,6 +168,17 @@ def test_a_promotion_is_approved_and_the_manifest_stays_its_authors(desk: GitDes
     desk.goes_on(60)
     desk.wants("demo:2", mode="canary")
     desk.reaches(Phase.ANALYZING)
+
+
+def test_where_it_is_set_up_a_promotion_is_a_commit(desk: GitDesk) -> None:
+    desk.repository.writes_back = True
+    desk.keeps("demo:2")
+    code, events = desk.ask("promote", reason="all is well")
+    assert code is Exit.OK, events[-1]
+    assert "pushed 222222222222: app mode canary → stable" in lines(events)
+    assert desk.repository.messages == ["app: mode canary -> stable\n\npromote by ann: all is well\n"]
+    assert "mode: stable" in desk.path.read_text()
+    assert desk.app.dismissed is None
 
 
 def test_a_roll_back_dismisses_the_canary_and_leaves_the_manifest_alone(desk: GitDesk) -> None:
