@@ -214,7 +214,7 @@ class Operations:
         """The five checks in order; the first two need neither engine nor network."""
         loaded = self._source.load()
         syntax = [problem for problem in loaded.problems if loaded.desired is None and not loaded.parsed]
-        yield _check(1, "manifest exists and is valid YAML", not syntax, _lines(syntax) or self._place.manifest.name)
+        yield _check(1, "manifest exists and is valid YAML", not syntax, _lines(syntax) or self._name)
         if syntax:
             yield end(Exit.BAD_MANIFEST, "")
             return
@@ -375,9 +375,19 @@ class Operations:
         for number, (name, is_good, detail) in enumerate(facts, 1):
             yield _check(number, name, is_good, detail)
         count = len(facts)
-        yield _check(count + 1, "manifest", not loaded.problems, _lines(loaded.problems) or str(self._place.manifest))
+        yield _check(
+            count + 1,
+            "manifest",
+            not loaded.problems,
+            _lines(loaded.problems) or self._place.shown or str(self._place.manifest),
+        )
         is_good = all(good for _, good, _ in facts) and not loaded.problems
         yield end(Exit.OK if is_good else Exit.ERROR)
+
+    @property
+    def _name(self) -> str:
+        """The manifest in few words."""
+        return self._place.manifest.name if self._repository is None else self._place.shown
 
     def _manifest_now(self) -> DesiredState:
         """The manifest as it is on disk. Raises ManifestError."""

@@ -117,6 +117,25 @@ def test_another_commit_of_the_same_manifest_is_told_and_touches_nothing(desk: G
     assert (told["commit"]["id"], told["actions"]) == (SECOND.id, [])
 
 
+@pytest.mark.fault("GT13")
+def test_a_commit_during_a_rollout_takes_its_place_and_both_are_recorded(desk: GitDesk) -> None:
+    desk.wants("demo:2")
+    desk.reaches(Phase.ANALYZING)
+    desk.repository.force = SECOND
+    desk.wants("demo:3")
+    desk.reaches(Phase.STABLE)
+    desk.reaches(Phase.ANALYZING)
+    assert desk.images() == ["demo:1", "demo:3"]
+    moves = [
+        (record["commit"]["id"], decision["move"])
+        for record in desk.world.records
+        if record["kind"] == "cycle"
+        for decision in record["decisions"]
+        if decision["move"] in ("start", "supersede")
+    ]
+    assert moves[-3:] == [(FIRST.id, "start"), (SECOND.id, "supersede"), (SECOND.id, "start")]
+
+
 def test_trouble_is_recorded_once_and_changes_nothing(desk: GitDesk) -> None:
     desk.repository.refused = "222222222222 is not signed"
     desk.goes_on(50)
