@@ -14,7 +14,7 @@ from reconciler.core.evidence.limits import Limits, limits_of
 from reconciler.core.observed import ObservedState
 from reconciler.core.record import Verdict
 from reconciler.core.rollout import Phase, Rollout
-from reconciler.core.trial import Trial, trials
+from reconciler.core.trial import Trial, trials, was_returned
 from reconciler.formats.policy import AskedStep, AskedWindow, CanaryQuestion, question_canary, unknown
 from reconciler.ports import MeasureTarget, Ports
 
@@ -97,7 +97,8 @@ def _begun(before: Evidence | None, about: str, now: float) -> Evidence:
     """The evidence so far, or a fresh one that knows how bursty stable has been."""
     if before is not None and before.about == about:
         return before
-    history: Baseline | None = baseline_of(before) if before is not None else None
+    is_known = before is not None and not was_returned(before.about, about)
+    history: Baseline | None = baseline_of(before) if before is not None and is_known else None
     return begin(about, now, history)
 
 

@@ -188,7 +188,17 @@ def recall(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Relea
     found = {c.service for c in observed.engine.containers if c.ours and c.slot} - set(rollout.services)
     rebuilt = {name: rebuild(name, observed, wanted.get(name)) for name in sorted(found)}
     rebuilt |= {name: left for name, state in rollout.services.items() if (left := _left_running(state, observed))}
+    late = [state for name, state in rollout.services.items() if name not in rebuilt and _may_be_rebuilt(state)]
+    for state in late:
+        found_again = rebuild(state.service, observed, wanted.get(state.service))
+        if found_again.stable is not None:
+            rebuilt[state.service] = dataclasses.replace(found_again, run=state.run)
     return dataclasses.replace(rollout, services={**rollout.services, **rebuilt}) if rebuilt else rollout
+
+
+def _may_be_rebuilt(state: ServiceRollout) -> bool:
+    """Nothing is known of the service: when its state was lost, nobody of it was ready yet, as after a reboot."""
+    return state.phase is Phase.ABSENT and not (state.last_stable or state.quarantined or state.dismissed or state.run)
 
 
 def _left_running(state: ServiceRollout, observed: ObservedState) -> ServiceRollout | None:

@@ -82,3 +82,17 @@ def _trial(
     about = f"{what}/{state.stable.revision}/{limits}"
     probed = (state.serving,) if is_watched else ()
     return Trial(service, state, about, running(state.stable), probed=probed, is_judged=is_watched)
+
+
+def was_returned(before: str, about: str) -> bool:
+    """Whether another release is stable now, and no canary came between (two trials' `about`, one after the other).
+
+    What a release did that was taken back is not stable's history: its errors would pass for stable's bursts.
+    """
+    return about.startswith("stable/") and _stable_in(before) not in ("", _stable_in(about))
+
+
+def _stable_in(about: str) -> str:
+    """Which revision was stable while only that was measured; "" while a canary was."""
+    words = about.split("/")
+    return {"stable": words[1:2], "watch": words[2:3]}.get(words[0], [""])[0]

@@ -182,6 +182,15 @@ def test_after_a_teardown_that_never_came_to_it_deploy_takes_what_was_being_watc
     assert recall(rollout(condemned), seen, {}).of("app").phase is Phase.ABSENT
 
 
+def test_a_lost_rollout_is_rebuilt_once_somebody_is_ready() -> None:
+    booting = dataclasses.replace(OLD, health=Health.SICK)
+    lost = recall(Rollout(), host(booting), {})
+    assert lost.of("app").phase is Phase.ABSENT
+    assert recall(lost, host(OLD), {}).of("app").stable == group()
+    tried = dataclasses.replace(lost.of("app"), run=1)
+    assert recall(rollout(tried), host(OLD), {}).of("app").phase is Phase.ABSENT
+
+
 def test_what_was_rolled_back_is_left_over_in_the_manifest_too() -> None:
     condemned = ServiceRollout("app", quarantined=(release().revision,))
     seen = host(dataclasses.replace(OLD, status=Status.CREATED), names=frozenset())

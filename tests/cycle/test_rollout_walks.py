@@ -273,6 +273,24 @@ def test_what_goes_bad_while_it_is_watched_is_one_start_and_one_switch_away_from
     assert (acts.count("before StartContainer"), len(world.app.quarantined)) == (1, 1)
 
 
+def test_what_a_release_did_that_was_taken_back_is_not_stables_history(world: World) -> None:
+    """Else its errors pass for stable's bursts, and the mending release waits for half an hour of proof."""
+    for _ in range(200):
+        world.cycle()
+        world.passes(3.0)
+    world.wants(wish("demo:2"))
+    upto(world, Phase.WATCHING)
+    world.traffic.errors["demo:2"] = 0.05
+    rests_at(world, "demo:1")
+    world.wants(wish("demo:3"))
+    upto(world, Phase.ANALYZING)
+    begun = len(world.cycles)
+    rests_at(world, "demo:3")
+    effects = [one.errors.design_effect for cycle in world.cycles[begun:] for one in cycle.measured.values()]
+    assert effects
+    assert max(effects) == 1.0
+
+
 def test_an_operator_rolls_back_while_it_is_watched(world: World) -> None:
     world.wants(wish("demo:2"))
     upto(world, Phase.WATCHING)

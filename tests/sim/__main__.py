@@ -54,7 +54,7 @@ def _told(schedule: Schedule, asked: argparse.Namespace) -> int:
         schedule = shrunk(schedule)
     story: list[str] = []
     ran = run(schedule, None, story)
-    print("\n".join(story[-asked.lines :]))
+    print("\n".join(story[len(story) - min(asked.lines, len(story)) :]))
     print(f"first manifest {schedule.first!r}, then {list(joined(schedule.steps))}")
     if ran.violation is None:
         print(f"No rule was broken in {ran.cycles} cycles and {ran.effects} effects.")

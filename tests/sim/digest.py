@@ -16,7 +16,7 @@ from tests.sim.proxy import CONFIG, routes
 from tests.sim.world import World
 
 _TIMED = {
-    Phase.WATCHING: 3,
+    Phase.WATCHING: 6,
     Phase.STARTING: 21,
     Phase.RENEWING: 21,
     Phase.UPDATING: 21,
@@ -25,8 +25,12 @@ _TIMED = {
 """Phases whose age decides something, and up to how many seconds it does."""
 
 
-def key(world: World) -> tuple[Any, ...]:
+def key(world: World) -> int:
     """Equal keys: the two worlds do the same from now on."""
+    return hash(_state_of(world))
+
+
+def _state_of(world: World) -> tuple[Any, ...]:
     names = {box.id: _who(world, box) for box in world.engine.boxes.values()}
     by_address = {
         a: names[b.id] for b in world.engine.boxes.values() for a in (*b.fixed.values(), *b.endpoints.values()) if a
@@ -41,6 +45,7 @@ def key(world: World) -> tuple[Any, ...]:
         memory.rollout.torn_down,
         memory.rollout.subnet,
         memory.allow_interruption,
+        world.proxy.live is not None and routes(world.proxy.live).hash in memory.shown,
         memory.rollout == world.store._saved,
         tuple(sorted(round(wait) for wait in backoff if wait > 0)),
         bool(memory.troubles),
@@ -56,11 +61,12 @@ def key(world: World) -> tuple[Any, ...]:
         tuple(sorted(world.proxy.weights.items())),
         _text(world.files.texts.get(CONFIG), by_address),
         frozenset((path, hash(text)) for path, text in world.files.texts.items() if path.startswith("opa/")),
-        world.clock.jumped,
+        bool(world.clock.jumped),
         world.pool.turn == 0,
         world.oracles.key(),
         world.most_replicas,
         world.may_blame,
+        world.is_newborn,
         world.is_dirty,
         _surroundings(world),
         bool(world.ever & {"adopt", "lost"}),

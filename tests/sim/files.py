@@ -21,7 +21,10 @@ FULL = "no space left on the device"
 
 
 class SimFiles(MemoryFiles):
-    """`rendered/`. `before` are the texts that an unsynced change replaced: power loss may bring them back."""
+    """`rendered/`. `before` are texts that were replaced without an answer: power loss may bring them back.
+
+    What was answered is synced, and stays (tests/adapters has the order of the real calls).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +44,7 @@ class SimFiles(MemoryFiles):
         return super().apply(action)
 
     def lose_power(self, count: int) -> None:
-        """The newest `count` changes never reached the disk."""
+        """The newest `count` changes of those that nobody acknowledged never reached the disk."""
         for path, text in reversed(self.before[len(self.before) - count :] if count else []):
             if text is None:
                 self.texts.pop(path, None)

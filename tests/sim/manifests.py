@@ -18,7 +18,7 @@ HELPERS = ("nginx:1.30", "openpolicyagent/opa:1.19.0-static")
 _BASE = RolloutSpec(
     steps=(Step(10, STEP_S), Step(50, STEP_S)),
     min_requests=5,
-    watch_s=2.0,
+    watch_s=5.0,
     max_wait_s=60.0,
     drain_s=DRAIN_S,
     health_deadline_s=HEALTH_DEADLINE_S,
@@ -30,6 +30,7 @@ ROLLOUTS = {
     "blue_green": dataclasses.replace(_BASE, strategy=Strategy.BLUE_GREEN, probe_path="/healthz"),
     "quick": dataclasses.replace(_BASE, steps=(), watch_s=0.0),
     "rolling": dataclasses.replace(_BASE, strategy=Strategy.ROLLING, steps=()),
+    "patient": dataclasses.replace(_BASE, steps=(Step(10, 3.0), Step(50, 3.0))),
     "recreate": dataclasses.replace(_BASE, strategy=Strategy.RECREATE, steps=()),
 }
 EXTRAS = ("job", "shop", "strict", "port", "hold", "x2", "x3")

@@ -31,7 +31,7 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "park whoever is needed": (
         f"{DRAFT}park",
-        "if state.carries_all and not self.has_ready(state, state.candidate):",
+        "if not self.has_ready(state, state.candidate if state.carries_all else state.stable):",
         "if False:",
         "the old containers are stopped although nobody else answers",
     ),
@@ -89,12 +89,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "if False and proxy.retiring and",
         "what old workers still send to is stopped",
     ),
-    "no reload after a write": (
-        f"{DRAFT}configure_proxy",
-        'reloaded = self.add(ReloadProxy(running.id), PROXY, "its configuration changed", written)',
-        "reloaded = written",
-        "nginx is told only when it is found to run an older text",
-    ),
     "nginx is replaced without asking": (
         f"{DRAFT}plan_proxy",
         "if self.wish.allow_interruption:",
@@ -137,12 +131,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "return (state.stable, state.candidate)",
         "a roll back never ends",
     ),
-    "the kept ones are not wanted": (
-        f"{PLANNER}wanted_groups",
-        "return (state.stable, state.candidate, state.fresh, state.kept)",
-        "return (state.stable, state.candidate, state.fresh)",
-        "the way back is removed as soon as a promotion settles",
-    ),
     "one replica is enough": (
         f"{DRAFT}plan_group",
         "range(self.replicas(state, len(self.group(state, group))))",
@@ -155,12 +143,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "generation = 1",
         "names collide with containers that are kept",
     ),
-    "addresses are given twice": (
-        f"{DRAFT}address",
-        "self.taken.add(address)",
-        "pass",
-        "two containers of one plan may get one address",
-    ),
     "rendered files are not looked at": (
         f"{DRAFT}write",
         "if seen == sha256(text):",
@@ -172,12 +154,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "if container.id not in kept:",
         "if False:",
         "the OPA of an older policy is never removed",
-    ),
-    "the old OPA goes first": (
-        f"{DRAFT}plan_policies",
-        "if not wanted or not all(self.observed.policy(target.revision).ready for target in wanted):",
-        "if not wanted:",
-        "between two policies nobody answers",
     ),
     "a dead OPA stays dead": (
         f"{DRAFT}plan_policy",
@@ -199,21 +175,15 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "who is not ready may join": (
         f"{MEMBERS}_members",
-        "(c.id in before or c.is_ready)",
-        "True",
+        "if c.id in before or c.is_ready",
+        "",
         "nginx lists containers that have not shown that they can serve",
     ),
     "who has died stays a member": (
         f"{MEMBERS}_members",
-        "serving or known",
-        "known",
+        "serving or (member for member, _ in known)",
+        "(member for member, _ in known)",
         "nginx goes on sending to a replica that is gone",
-    ),
-    "the last member is dropped": (
-        f"{MEMBERS}_members",
-        "serving or known",
-        "serving",
-        "a service whose only container restarts loses its place in nginx",
     ),
     "only the serving slot is shown": (
         f"{MEMBERS}shown_slots",
@@ -257,12 +227,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "if False:",
         "a canary that policy condemns stays",
     ),
-    "kept canaries are promoted": (
-        f"{CANARY}_judged",
-        'return view.hold(f"{at}: held by mode: canary; `promote` makes it stable", is_observing=True)',
-        "pass",
-        "mode: canary does not keep it",
-    ),
     "suspended for good": (
         f"{CANARY}suspended",
         "if not state.is_suspended_by_verdict and is_back:",
@@ -281,39 +245,15 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "return None",
         "a rollout that nobody wants any more goes on",
     ),
-    "half the replicas are enough": (
-        f"{CANARY}starting",
-        "if ready < view.replicas:",
-        "if not ready and view.replicas:",
-        "a canary is measured before all of it is there",
-    ),
-    "no waiting for the old ones": (
-        f"{PROMOTION}parking",
-        "if not any(container.is_running or container.has_run_on for container in view.group(state.parked)):",
-        "if True:",
-        "new stable containers are started beside the old ones",
-    ),
-    "no waiting for the new ones": (
-        f"{PROMOTION}renewing",
-        "if ready >= view.replicas:",
-        "if True:",
-        "a promotion goes on before its containers are well",
-    ),
     "switched before it is": (
         f"{PROMOTION}promoting",
         "if view.is_at(ALL):",
         "if True:",
         "the old containers go before the requests have left them",
     ),
-    "settled before it is switched": (
-        f"{PROMOTION}switching",
-        "if view.is_at(0):",
-        "if True:",
-        "the canary is removed while it carries the requests",
-    ),
     "a lost carrier is not missed": (
         f"{PROMOTION}_carrier_is_lost",
-        "if view.ready(state.candidate):",
+        "if view.ready(carrier):",
         "if True:",
         "a promotion waits for a canary that has died",
     ),
@@ -334,18 +274,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         'if verdict is not None and verdict.known and verdict.action == "rollback":',
         "if False:",
         "what goes bad after its promotion stays",
-    ),
-    "back before the old ones are well": (
-        f"{BACK}returning",
-        "if ready >= view.replicas or",
-        "if True or",
-        "a roll back sends requests to containers that still start",
-    ),
-    "rolled back when it is said": (
-        f"{BACK}rolling_back",
-        "if not others(view.state, view.context.observed, view.state.stable):",
-        "if True:",
-        "a canary is forgotten before it is removed",
     ),
     "quarantine is not heeded": (
         f"{REST}at_rest",
@@ -376,12 +304,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "and container.revision == group.release.revision",
         "",
         "containers of another revision pass for the ones that are wanted",
-    ),
-    "the slot of birth does not matter": (
-        f"{MEMBERS}is_of",
-        "and container.slot is group.slot",
-        "",
-        "kept containers and their successors are taken for one another",
     ),
     "a full disk is not noticed": (
         f"{CYCLE}_saved",
@@ -437,18 +359,6 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "results[needed].outcome not in (Outcome.OK, Outcome.PENDING)",
         "nobody waits for health, nginx or a drain",
     ),
-    "an exception ends the cycle": (
-        f"{EXECUTOR}_guarded",
-        "except Exception as error:",
-        "except ZeroDivisionError as error:",
-        "one adapter's bug stops the rest of a plan",
-    ),
-    "nobody backs off": (
-        f"{CYCLE}_carry_out",
-        "return wait_s(backoff, step.target, now) if isinstance(step.action, _STRIKES) else 0.0",
-        "return 0.0",
-        "what fails again and again is tried in every cycle",
-    ),
     "evidence of another run counts": (
         f"{MEASURING}_begun",
         "if before is not None and before.about == about:",
@@ -460,5 +370,41 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "if not trial.is_judged:",
         "if not trial.is_judged or not trial.beside:",
         "a release that is watched is never judged",
+    ),
+    "back at once to whoever is there": (
+        f"{DRAFT}plan_traffic",
+        "and self.is_named(state)",
+        "",
+        "a roll back goes to a healed container that nginx does not know yet",
+    ),
+    "late containers stay": (
+        f"{DRAFT}sweep",
+        "for container in self.left_over():",
+        "for container in ():",
+        "what Docker made late of a service that had left stays for ever",
+    ),
+    "the last one may go": (
+        f"{DRAFT}clear",
+        "(is_served or self.makes_room(container, state))",
+        "True",
+        "a canary is removed while those that replaced it hang",
+    ),
+    "one too many is always too many": (
+        f"{MEMBERS}_as_many_as",
+        "return few if is_enough else containers",
+        "return few",
+        "scaling down takes the only replica that is well",
+    ),
+    "a condemned canary gets its share first": (
+        f"{CANARY}analyzing",
+        "not is_condemned and not",
+        "not",
+        "requests go to a canary that policy has condemned",
+    ),
+    "moments may lie ahead": (
+        f"{CLOCKS}_not_after",
+        "since=min(state.since, now)",
+        "since=state.since",
+        "a clock that was set back while nobody ran makes a watch last an hour more",
     ),
 }

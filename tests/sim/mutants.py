@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from tests.sim import campaign, scenarios, speed
+from tests.sim import campaign, scenarios, schedule, speed
 from tests.sim.ending import fresh
 from tests.sim.mutant_list import MUTANTS
 from tests.sim.oracles import Violation
 from tests.sim.scenarios import SCENARIOS, units
 from tests.sim.schedule import Schedule, drawn, run
+from tests.sim.shrink import REGRESSIONS, kept
 
-MOST = 600
+MOST = 2000
 """Random schedules after which a mutant counts as one that lives."""
 
 
@@ -80,6 +81,7 @@ def _forget() -> None:
     scenarios.stages.cache_clear()
     fresh.cache_clear()
     campaign.KNOWN.clear()
+    schedule.forget()
 
 
 def fate(name: str, most: int = MOST) -> Fate:
@@ -89,14 +91,14 @@ def fate(name: str, most: int = MOST) -> Fate:
         return Fate(name, "", "its piece of the source is not there any more: tell it anew", 0, 0.0)
     while True:
         with mutated(name):
-            for schedule in schedules:
+            for each in schedules:
                 tried += 1
-                rule, words = _broken(schedule)
+                rule, words = _broken(each)
                 if rule:
                     break
             else:
                 return Fate(name, "", "", tried, time.process_time() - began)
-        if not _broken(schedule)[0]:
+        if not _broken(each)[0]:
             return Fate(name, rule, words, tried, time.process_time() - began)
 
 
@@ -104,13 +106,14 @@ def _schedules(most: int) -> Iterator[Schedule]:
     for title, (first, steps) in SCENARIOS.items():
         done = units(steps)
         yield Schedule(first, tuple(done), title, len(done))
+    yield from map(kept, sorted(REGRESSIONS.glob("*.json")))
     yield from map(drawn, range(most))
 
 
-def _broken(schedule: Schedule) -> tuple[str, str]:
+def _broken(asked: Schedule) -> tuple[str, str]:
     """The rule that a schedule breaks and how; a mutant that ends the simulation itself is noticed too."""
     try:
-        violation = run(schedule, campaign.KNOWN).violation
+        violation = run(asked, campaign.KNOWN).violation
     except Violation as found:
         violation = found
     except Exception as error:  # noqa: BLE001

@@ -28,10 +28,11 @@ from reconciler.core.plan import (
     WriteFile,
 )
 from reconciler.core.record import Cycle, Verdict
-from reconciler.core.words import Deploy, Promote, Resume, Retry, Teardown, Word
+from reconciler.core.words import Deploy, Promote, Resume, Retry, Rollback, Teardown, Word
 from tests.sim.engine import OURS, SERVICE
-from tests.sim.manifests import DRAIN_S, STEP_S, manifest
+from tests.sim.manifests import DRAIN_S, manifest
 from tests.sim.proxy import CONFIG, routes, shares
+from tests.sim.watch import Violation, Watch
 
 PATIENCE_S = DRAIN_S - 0.5
 HURT_CYCLES = 6
@@ -40,27 +41,15 @@ HURT_CYCLES = 6
 _MOVES_REQUESTS = (StopContainer, RemoveContainer, ReloadProxy, SetTraffic, StartContainer, ConnectContainer)
 
 
-class Violation(BaseException):
-    """A rule was broken: not to be taken for a bug of an adapter, it ends the run."""
-
-    def __init__(self, rule: str, words: str) -> None:
-        super().__init__(rule, words)
-        self.rule = rule
-
-    def __str__(self) -> str:
-        return ": ".join(self.args)
-
-
 class Oracles:
-    """The rules. Where a schedule is lenient, what is known and not mended yet (KNOWN GAP) does not end it.
-
-    What has to be remembered to judge the next effect; every service by its name, a revision by its image."""
+    """The rules, with what has to be remembered to judge the next effect: services by name, revisions by image."""
 
     def __init__(self) -> None:
+        self.watch = Watch()
         self.proven: frozenset[tuple[str, str]] = frozenset()
         self.free: frozenset[tuple[str, str]] = frozenset()
         self.level: Mapping[tuple[str, str], int] = {}
-        self.courses: Mapping[tuple[str, str], list[int]] = {}
+        self.courses: Mapping[tuple[str, str], list[tuple[int, float]]] = {}
         self.condemned: frozenset[tuple[str, str]] = frozenset()
         self.tested: frozenset[str] = frozenset()
         self.may_interrupt = False
@@ -68,12 +57,16 @@ class Oracles:
         self.hurt_at = -100
         self.misled_at = -100
         self.live: str | None = None
-        self.reached: Mapping[tuple[str, str, int], float] = {}
+        self.looked_at = 0.0
+        self.asked_for: Any = None
+        self.begun_with: Mapping[tuple[str, str], int] = {}
+        self.asked_back: frozenset[str] = frozenset()
         self.intended: tuple[str, ...] = ()
         self.planned: tuple[str, ...] = ()
         self.unwritten: tuple[str, ...] | None = None
         self.splits: Mapping[str, dict[str, float]] = {}
         self._before: dict[tuple[str, str], bool] = {}
+        self._weight_before = 0
         self.is_surprised = False
         self._pending: set[tuple[str, str]] = set()
 
@@ -82,7 +75,7 @@ class Oracles:
         twin = Oracles()
         for name in _SHARED:
             setattr(twin, name, getattr(self, name))
-        twin.level, twin.reached = dict(self.level), dict(self.reached)
+        twin.level, twin.watch = dict(self.level), self.watch.clone()
         return twin
 
     def key(self) -> tuple[Any, ...]:
@@ -94,6 +87,8 @@ class Oracles:
             self.condemned,
             self.may_interrupt,
             self.torn_down,
+            self.asked_back,
+            self.watch.key(),
         )
 
     # ---------------------------------------------------------------- what people and the world do
@@ -104,19 +99,35 @@ class Oracles:
             case Deploy(allow_interruption=allow):
                 self.torn_down = False
                 self.may_interrupt = self.may_interrupt or allow
-                self.condemned = frozenset()
+                self.condemned = self.asked_back = frozenset()
             case Teardown():
                 self.torn_down = True
+            case Rollback(service=service):
+                self.asked_back |= {service}
+                self.condemned |= self._on_trial(world, service)
             case Promote(service=service):
                 wanted = world.desired.service(service)
                 self._free(service, self.images(world, service) | ({wanted.image} if wanted else set()))
             case Resume(service=service) | Retry(service=service):
                 self.condemned = frozenset(each for each in self.condemned if each[0] != service)
 
+    def _on_trial(self, world: Any, service: str) -> frozenset[tuple[str, str]]:
+        """Images that run beside a proven one that is well, and are not proven themselves."""
+        here = {box.request.spec.image for box in world.engine.ours(service) if world.is_well(box)}
+        proven = {image for name, image in self.proven if name == service}
+        return frozenset((service, image) for image in here - proven) if here & proven else frozenset()
+
     def unheard(self, world: Any) -> None:
         """The process died: a teardown counts if it reached the disk, since nobody was told that it had not."""
         stored = world.store.disk.values.get("rollout.json")
         self.torn_down = bool(stored and stored.torn_down)
+
+    def restarted(self, world: Any) -> None:
+        """Another process starts: a roll back that never reached the disk (people were told) is forgotten."""
+        stored = world.store.disk.values.get("rollout.json")
+        kept = {name for name, s in stored.services.items() if s.quarantined or s.dismissed} if stored else set()
+        forgotten = {place for place in self.condemned if place[0] not in kept}
+        self.condemned, self.free = self.condemned - forgotten, self.free | forgotten
 
     def wanted(self, words: str) -> None:
         """A manifest was saved: what it says about analysis counts for its images."""
@@ -203,6 +214,11 @@ class Oracles:
                 raise Violation("S7", f"the volume {action.name} is not ours, and was to be removed")
         if action is not None and not isinstance(action, HARMLESS) and self.intended != self.planned:
             raise Violation("S10", f"{type(action).__name__} before its plan was written down")
+        if isinstance(action, WriteFile) and action.path == CONFIG:
+            self._shown_that_they_can(world, action.content)
+        if isinstance(action, SetTraffic):
+            self._weight_before = world.proxy.weights.get(action.service, 0)
+        self.watch.foresee(world, action, is_tearing_down=self.torn_down or self.is_surprised)
 
     def look(self, world: Any, action: Any) -> None:
         """After an effect: S1, S3, S4, S6, S8, S9."""
@@ -215,15 +231,57 @@ class Oracles:
             self._begun(world, action)
         if not isinstance(action, _MOVES_REQUESTS):
             return
-        is_way_down = isinstance(action, SetTraffic) and action.weight_pct == 0
+        is_way_down = isinstance(action, SetTraffic) and action.weight_pct == 0 and self._weight_before < 100
         for (text, service), was_served in _by_place(self.served(world)).items():
-            if is_way_down and self.hurt_at >= 0 and world.is_lenient:
-                continue  # KNOWN GAP F6: a roll back goes to stable at once, even while stable is being healed
+            if is_way_down and (world.is_newborn or not self._is_stable_well(world, text, service)):
+                continue  # what is rolled back gets no requests, whoever is left; KNOWN GAP: nor who nginx knows
             if not was_served and self._before.get((text, service)) and not self.is_excused(world, service):
                 raise Violation("S1", f"{type(action).__name__} took the last healthy container of {service} away")
         self._right_addresses(world)
         if isinstance(action, SetTraffic):
             self._allowed(world)
+
+    def _shown_that_they_can(self, world: Any, text: str) -> None:
+        """S3: who joins nginx's configuration is well when it is written."""
+        before = world.files.texts.get(CONFIG)
+        if before is None or world.cycles - self.hurt_at < HURT_CYCLES:
+            return
+        try:
+            known = frozenset().union(*routes(before).members.values())
+        except RenderError:
+            return
+        holders = {a: box for box in world.engine.boxes.values() for a in box.endpoints.values() if a}
+        for name, addresses in routes(text).members.items():
+            for address in addresses - known:
+                box = holders.get(address)
+                if box is not None and not world.is_well(box):
+                    raise Violation("S3", f"{box.name} joins {name} before it is well")
+
+    def _way_back(self, world: Any, box: Any) -> None:
+        """S16: whoever could take over from what policy condemns is not removed."""
+        service, image = box.labels.get(SERVICE, ""), box.request.spec.image
+        bad = {name for of, name in self.condemned - self.free if of == service}
+        others = [each for each in world.engine.ours(service) if each is not box]
+        is_last = bool(others) and all(each.request.spec.image in bad for each in others)
+        if image not in bad and is_last and not (self.torn_down or self.is_surprised):
+            raise Violation("S16", f"{box.name} was to be removed, the only one besides what was condemned")
+
+    def _makes_room(self, world: Any, service: str) -> bool:
+        """The manifest asks for an image that no container runs yet: what is there has to go before it can come."""
+        wanted = world.in_force.service(service) if world.in_force else None
+        return wanted is not None and wanted.image not in self.images(world, service)
+
+    def _is_stable_well(self, world: Any, text: str, service: str, for_s: float = 0.0) -> bool:
+        """Somebody is well beside those on trial, who are in the slot that is not the default one of `text`.
+
+        `for_s` is how long they must have been so.
+        """
+        found = routes(text)
+        here = found.default.get(service, "blue")
+        blue, green = (found.members.get(f"{service}-{slot}", frozenset()) for slot in ("blue", "green"))
+        tried = green - blue if here == "blue" else blue - green
+        others = [box for box in world.engine.ours(service) if not tried & set(box.endpoints.values())]
+        return any(world.is_well(box) and world.engine.up_s(box) >= for_s for box in others)
 
     def _ours_only(self, world: Any, action: Any) -> None:
         box = world.engine.boxes.get(action.container_id)
@@ -234,7 +292,9 @@ class Oracles:
 
     def _needed(self, world: Any, action: StopContainer | RemoveContainer) -> None:
         box = world.engine.boxes.get(action.container_id)
-        if box is None or not world.is_well(box):
+        if box is not None and isinstance(action, RemoveContainer):
+            self._way_back(world, box)
+        if box is None or not world.is_well(box) or not any(box.endpoints.values()):
             return
         service = box.labels.get(SERVICE, "")
         if service == PROXY:
@@ -245,8 +305,8 @@ class Oracles:
         if service == POLICY or self.is_excused(world, service):
             return
         others = [b for b in world.engine.ours(service) if b is not box]
-        is_gap = self.hurt_at >= 0 and world.is_lenient  # KNOWN GAP F11: whoever replaced it may not be well
-        if not is_gap and not any(map(world.is_well, others)) and (service, box.request.spec.image) in self.proven:
+        is_last = not any(map(world.is_well, others)) and (service, box.request.spec.image) in self.proven
+        if is_last and not (self._makes_room(world, service) or service in self.asked_back):
             raise Violation("S1", f"{box.name} is the last one of {service} that is well, and was to be stopped")
         mine = set(box.endpoints.values())
         for text in world.proxy.generations(PATIENCE_S):
@@ -267,6 +327,11 @@ class Oracles:
         well = world.well_by_address().keys()
         if other and here & well and not other & well:
             raise Violation("S3", f"{action.weight_pct} % of {service} for a slot in which nobody is well")
+        asked = world.in_force.service(service) if world.in_force else None
+        is_first = self.hurt_at < 0 and not world.proxy.weights.get(service, 0) and blue != green
+        least = min(asked.replicas, self.begun_with.get((service, asked.image), 1)) if asked else 0
+        if is_first and len(other & well) < least:
+            raise Violation("S3", f"{action.weight_pct} % of {service} while {len(other & well)} of {least} are well")
         if self.hurt_at < 0 and blue and blue == green:
             raise Violation("S3", f"{action.weight_pct} % of {service} for a slot that nginx does not know yet")
 
@@ -290,12 +355,7 @@ class Oracles:
                 raise Violation("S8", f"{there} containers of {service}")
 
     def _right_addresses(self, world: Any) -> None:
-        """S6: an address that gets requests belongs to a container of that service, or to nobody.
-
-        KNOWN GAP F5: a container that somebody disconnected comes back with an address that Docker gives away again.
-        """
-        if "disconnected" in world.ever and world.is_lenient:
-            return
+        """S6: an address that gets requests belongs to a container of that service, or to nobody."""
         holders = {a: b for b in world.engine.boxes.values() if b.holds_things for a in b.endpoints.values() if a}
         for text in world.proxy.generations(PATIENCE_S):
             for service in routes(text).default:
@@ -308,13 +368,18 @@ class Oracles:
 
     def heard(self, world: Any, domain: str, question: Mapping[str, Any], verdict: Verdict) -> None:
         """OPA answered: what it allows becomes allowed, what it condemns is remembered until the cycle is over."""
+        service = str(question["service"]) if domain == "canary" else ""
         if domain != "canary":
+            self.watch.heard(world, domain, service, verdict, {})
             return
-        service = str(question["service"])
         wanted = world.desired.service(service)
         split = self.split(world, service)
+        stands: dict[tuple[str, str], int] = {}
         for image in self.images(world, service):
             place, share = (service, image), split.get(image, 0.0)
+            for index, (weight, _) in enumerate(self.courses.get(place, [])):
+                if abs(share * 100 - weight) < 0.5:
+                    stands[place] = index
             if place in self.proven:
                 continue
             if verdict.known and verdict.allow:
@@ -322,11 +387,16 @@ class Oracles:
                 level = self.level.get(place, 0)
                 flags = world.proxy.weights.get(service, 0)
                 percent = share * 100 if world.proxy.live is not None else flags
-                if level < len(steps) and abs(percent - steps[level]) < 0.5:
+                if level < len(steps) and abs(percent - steps[level][0]) < 0.5:
                     self.level = {**self.level, place: level + 1}
-        if verdict.known and verdict.action == "rollback" and wanted is not None:
+        self.watch.heard(world, domain, service, verdict, stands)
+        text = world.proxy.live
+        has_a_way_back = text is not None and self._is_stable_well(world, text, service)
+        if verdict.known and verdict.action == "rollback" and wanted is not None and has_a_way_back:
             on_trial = {b.request.spec.image for b in world.engine.ours(service)}
-            if wanted.image in on_trial and wanted.mode.value == "stable" and world.in_force is world.desired:
+            unproven = {image for image in on_trial if (service, image) not in self.proven}
+            is_meant = wanted.image in (unproven or on_trial)
+            if is_meant and wanted.mode.value == "stable" and world.in_force is world.desired:
                 self._pending.add((service, wanted.image))
 
     def _begun(self, world: Any, action: CreateContainer) -> None:
@@ -335,15 +405,22 @@ class Oracles:
         wanted = world.in_force.service(service) if world.in_force else None
         if wanted is not None and wanted.image == image and (service, image) not in self.courses:
             is_blue_green = wanted.rollout.strategy is Strategy.BLUE_GREEN
-            steps = [0] if is_blue_green else [step.weight_pct for step in wanted.rollout.steps]
+            steps = [(0, 0.0)] if is_blue_green else [(s.weight_pct, s.duration_s) for s in wanted.rollout.steps]
             self.courses = {**self.courses, (service, image): steps}
+            self.begun_with = {**self.begun_with, (service, image): wanted.replicas}
+            if (service, image) not in self.proven and not self.is_surprised:
+                self.watch.begun(world, service, action)
 
     def _allowed(self, world: Any) -> None:
         """S3, S4, S16: more requests for an image that is not proven only as far as policy or an operator allowed."""
+        if world.proxy.live is None:
+            return
         seen, self.splits = self.splits, {name: self.split(world, name) for name in ("app", "shop")}
         for service, after in self.splits.items():
             before = seen.get(service, {})
             known = {image for name, image in self.proven if name == service}
+            if not before.keys() - {"nobody"} and not known & self.images(world, service):
+                known = set()  # nothing of it is left: this is a first deployment again
             for image, share in after.items():
                 place = (service, image)
                 if image == "nobody" or share <= before.get(image, 0.0) + 0.005:
@@ -360,17 +437,22 @@ class Oracles:
     def _within(self, world: Any, place: tuple[str, str], share: float) -> None:
         steps = self.courses.get(place, [])
         level = self.level.get(place, 0)
-        most = 100 if level >= len(steps) else steps[level]
+        most = 100 if level >= len(steps) else steps[level][0]
         if share * 100 > most + 0.5:
             raise Violation("S4", f"{place[1]} of {place[0]} gets {share:.0%}, policy allowed {most} %")
-        for index, weight in enumerate(steps):
-            since = self.reached.get((*place, index))
-            if abs(share * 100 - weight) < 0.5 and since is None:
-                self.reached = {**self.reached, (*place, index): world.clock.seconds}
-            lasts_s = STEP_S if weight else 0.0
-            is_early = since is not None and world.clock.seconds - since < lasts_s - 0.01
-            if share * 100 > weight + 0.5 and is_early and not world.clock.jumped and self.hurt_at < 0:
-                raise Violation("S5", f"{place[1]} of {place[0]} left {weight} % after less than {lasts_s:g} s")
+        wanted = world.in_force.service(place[0]) if world.in_force else None
+        is_same = wanted is not None and steps == [(step.weight_pct, step.duration_s) for step in wanted.rollout.steps]
+        for index, (weight, lasts_s) in enumerate(steps if is_same else ()):
+            is_early = weight > 0 and self.watch.observed.get((*place, index), 0.0) < lasts_s - 0.01
+            if share * 100 > weight + 0.5 and is_early and not world.clock.jumped:
+                raise Violation(
+                    "S5", f"{place[1]} of {place[0]} left {weight} % before it was watched for {lasts_s:g} s"
+                )
+        is_here = wanted is not None and wanted.image in world.engine.images and world.in_force is self.asked_for
+        if wanted is not None and is_here and wanted.image != place[1] and share < 0.995:
+            raise Violation(
+                "S4", f"{place[1]} of {place[0]} gets {share:.0%}, and the manifest asks for {wanted.image}"
+            )
 
     # ---------------------------------------------------------------- cycles
 
@@ -387,9 +469,12 @@ class Oracles:
     def begin_cycle(self, world: Any) -> None:
         """Time has passed since the last one: requests must still have somewhere to go."""
         self._pending = set()
+        self.watch.begin(world)
+        self.asked_for = world.in_force
         self.is_surprised = world.cycles - self.misled_at < HURT_CYCLES
         self._allowed(world)
         live, self.live = self.live, world.proxy.live
+        looked_at, self.looked_at = self.looked_at, world.clock.seconds
         if live is None or live == self.live or self.live is None:
             return
         if world.cycles - self.hurt_at < HURT_CYCLES:
@@ -400,7 +485,7 @@ class Oracles:
                 continue
             old = [a for a, _ in shares(live, world.proxy.weights, service) if a in well]
             new = [a for a, _ in shares(self.live, world.proxy.weights, service) if a in well]
-            if old and not new:
+            if old and not new and self._is_stable_well(world, live, service, world.clock.seconds - looked_at + 0.5):
                 raise Violation("S1", f"the new configuration sends requests of {service} to nobody who is well")
 
     def end_cycle(self, world: Any, cycle: Cycle) -> None:
@@ -411,6 +496,7 @@ class Oracles:
             self.condemned |= self._pending
             self.level = {place: n for place, n in self.level.items() if place not in self._pending}
             self.proven -= self._pending
+        self.watch.end(world, cycle, self, is_calm=world.cycles - self.hurt_at >= HURT_CYCLES)
         self._left(world)
         if self.hurt_at < 0:
             self._forgotten(world)
@@ -425,7 +511,7 @@ class Oracles:
         """An image that no container runs any more is new again, once another one serves."""
         here = {(box.labels[SERVICE], box.request.spec.image) for box in world.engine.ours() if SERVICE in box.labels}
         self.level = {place: n for place, n in self.level.items() if place in here}
-        self.reached = {key: at for key, at in self.reached.items() if key[:2] in here}
+        self.watch.observed = {key: s for key, s in self.watch.observed.items() if key[:2] in here}
         self.courses = {place: steps for place, steps in self.courses.items() if place in here}
         stored = world.store.disk.values.get("rollout.json")
         rests = {name for name, state in stored.services.items() if state.phase == "stable"} if stored else set()
@@ -438,12 +524,16 @@ _SHARED = (
     "free",
     "condemned",
     "courses",
+    "begun_with",
     "tested",
     "may_interrupt",
     "torn_down",
+    "asked_back",
     "hurt_at",
     "misled_at",
     "live",
+    "looked_at",
+    "asked_for",
     "splits",
     "intended",
     "planned",

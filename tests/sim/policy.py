@@ -11,8 +11,24 @@ from reconciler.core.desired import POLICY
 from reconciler.core.record import Verdict
 from reconciler.formats.policy import read_answer, unknown
 
-MODES = ("well", "down", "late", "deny", "hold", "rollback", "garbage", "undefined", "conflict", "stranger", "error")
-"""How OPA may be; `stranger` answers for another policy revision, `late` runs but nobody hears from it in time."""
+MODES = (
+    "well",
+    "down",
+    "late",
+    "deny",
+    "hold",
+    "rollback",
+    "garbage",
+    "undefined",
+    "conflict",
+    "stranger",
+    "error",
+    "full",
+)
+"""How OPA may be; `stranger` answers for another policy revision, `late` runs but nobody hears from it in time.
+
+`full` lets nothing begin, since the host has no room.
+"""
 
 
 def answer(mode: str, domain: str, question: Mapping[str, Any], revision: str) -> Verdict:
@@ -43,7 +59,7 @@ def _read(mode: str, domain: str, revision: str, allow: bool, action: str, reaso
 
 def _judged(mode: str, domain: str, question: Mapping[str, Any]) -> tuple[bool, str, str]:
     """A policy of a few words: away with errors, wait for requests, else on."""
-    if mode == "deny" or (mode == "hold" and domain == "canary"):
+    if mode == "deny" or (mode, domain) in (("hold", "canary"), ("full", "infrastructure")):
         return False, "hold", "not today"
     if domain != "canary":
         return True, "promote", ""

@@ -21,11 +21,16 @@ NAMES = ("nginx/live/nginx.conf", "docker-compose.yml")
 STATE = ("rollout.json", "last-good.json", "evidence.json")
 
 
+LEAVES = 8
+"""So many seeds in a row begin alike, and end each in its own way: what is alike has to be run once only."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """`first` is the manifest on an empty host, `steps` what happens then; the first `start` ones are `scenario`'s own.
 
-    The last `rejoins` units are so again, as many others have them.
+    The last `rejoins` units are so again, as many others have them; `shared` units after the start are those of
+    the neighbouring seeds.
     """
 
     first: str
@@ -33,6 +38,7 @@ class Schedule:
     scenario: str = ""
     start: int = 0
     rejoins: int = 0
+    shared: int = 0
 
     def tail(self) -> Sequence[Step]:
         """What happens after the scenario was left."""
@@ -51,7 +57,7 @@ class Ran:
 
 def drawn(seed: int) -> Schedule:
     """The schedule of a seed."""
-    chance = random.Random(seed)
+    chance = random.Random(seed // LEAVES)
     scenario = chance.choice(list(SCENARIOS))
     first, steps = SCENARIOS[scenario]
     before = units(steps)
@@ -59,10 +65,16 @@ def drawn(seed: int) -> Schedule:
     tail: list[Step] = []
     if chance.random() < 0.3:
         tail.append(["order", chance.randrange(1, 1 << 20)])
-    for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 5))):
-        tail += [_disturbance(chance) for _ in range(chance.choice((1, 1, 1, 2)))]
-        tail.append(["cycle", chance.choice((1, 1, 1, 2, 3))])
-    return Schedule(first, (*before[:start], *tail), scenario, start)
+    for _ in range(chance.choice((0, 0, 0, 1, 1, 2, 4))):
+        tail += _round(chance)
+    own = random.Random(f"leaf {seed}")
+    return Schedule(first, (*before[:start], *tail, *_round(own)), scenario, start, shared=len(tail))
+
+
+def _round(chance: random.Random) -> list[Step]:
+    """Something goes wrong, and time passes."""
+    wrong = [_disturbance(chance) for _ in range(chance.choice((1, 1, 1, 2)))]
+    return [*wrong, ["cycle", chance.choice((1, 1, 1, 2, 3))]]
 
 
 def _disturbance(chance: random.Random) -> Step:
@@ -138,19 +150,50 @@ def run(schedule: Schedule, known: set[Any] | None = None, story: list[str] | No
 
     `known` are states of which is known how they end; with a `story` everything is run from the empty host on.
     """
-    if story is None and schedule.scenario:
-        world, steps = stages(schedule.scenario)[schedule.start].clone(), schedule.tail()
-    else:
+    if story is not None or not schedule.scenario:
         world, steps = World(schedule.first), schedule.steps
         world.story = story
-    world.is_lenient = bool(schedule.scenario) and schedule.start < len(schedule.steps)
+    elif known is not None and schedule.shared:
+        found = _shared(schedule)
+        if isinstance(found, Violation):
+            return Ran(0, 0, False, found)
+        world, steps = found.clone(), schedule.tail()[schedule.shared :]
+    else:
+        world, steps = stages(schedule.scenario)[schedule.start].clone(), schedule.tail()
     cycles, effects = world.cycles, world.effects
     broken = None
     try:
         _followed(world, steps, schedule.rejoins, known)
     except Violation as violation:
         broken = violation
-    return Ran(world.cycles - cycles, world.effects - effects, known is None, broken)
+    ran = Ran(world.cycles - cycles, world.effects - effects, known is None, broken)
+    world.ends()
+    return ran
+
+
+_SHARED: list[tuple[Any, World | Violation]] = []
+"""The one beginning that was shared last, and the world after it or the rule that it breaks."""
+
+
+def _shared(schedule: Schedule) -> World | Violation:
+    """The world after the units that the schedule shares with its neighbours; to be cloned, never to be used."""
+    steps = schedule.tail()[: schedule.shared]
+    key = (schedule.scenario, schedule.start, repr(steps))
+    if not _SHARED or _SHARED[0][0] != key:
+        world = stages(schedule.scenario)[schedule.start].clone()
+        after: World | Violation = world
+        try:
+            for step in steps:
+                happen(world, step)
+        except Violation as violation:
+            after = violation
+        _SHARED[:] = [(key, after)]
+    return _SHARED[0][1]
+
+
+def forget() -> None:
+    """The product was changed: how a beginning ended does not count any more."""
+    _SHARED.clear()
 
 
 def _followed(world: World, steps: Sequence[Step], rejoins: int, known: set[Any] | None) -> None:

@@ -13,6 +13,7 @@ from reconciler.core.evidence import summary
 from reconciler.core.rollout import Rollout
 from reconciler.core.targets import Targets
 from reconciler.formats import compose, cycle_record, nginx, rendered
+from tests.sim import remembered
 
 _VIEWS: dict[tuple[Any, ...], rendered.View] = {}
 _COMPOSED: dict[compose.ComposeView, tuple[str, dict[str, Any]]] = {}
@@ -79,6 +80,7 @@ def forget() -> None:
     """The product was changed: nothing that it once answered counts any more."""
     _VIEWS.clear()
     _COMPOSED.clear()
+    remembered.forget()
 
 
 class Task:
@@ -120,4 +122,5 @@ _CHANGED: tuple[tuple[Any, str, Any], ...] = (
     (summary, "_needs", lambda *_: summary.Needs(None, None)),
     (measuring, "as_json", _counts_only),
     (cycle_record, "as_json", _counts_only),
+    *remembered.CHANGED,
 )

@@ -52,7 +52,7 @@ def _fault(world: World, ahead: int, kind: str) -> None:
 
 
 def _meddle(world: World, ahead: int, step: Step) -> None:
-    world.meddlers[world.effects + ahead] = lambda: happen(world, step)
+    world.meddlers[world.effects + ahead] = lambda world: happen(world, step)
 
 
 def _word(world: World, word: str) -> None:

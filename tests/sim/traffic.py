@@ -79,7 +79,24 @@ class SimTraffic:
         return {target.container.id: self._counted(target.container) for target in targets}
 
     def _counted(self, container: ObservedContainer) -> Counted:
-        by_proxy = self._reading(container, "")
+        """The very same for the same counts, so that what is made of it can be remembered."""
+        counts = self.counts.get(container.id, (0.0, 0.0, 0.0))
+        now = self.world.clock.now()
+        box = self.world.engine.boxes.get(container.id)
+        started = EPOCH + (box.started or 0.0) if box is not None else now
+        began = self.began.get(container.id) or started
+        key = (self.mode, container.mode, counts, now, began)
+        found = _COUNTED.get(key)
+        if found is None:
+            if len(_COUNTED) > 10_000:
+                _COUNTED.clear()
+            found = _COUNTED[key] = self._made(container, counts, now, began)
+        return found
+
+    def _made(
+        self, container: ObservedContainer, counts: tuple[float, float, float], now: float, began: float
+    ) -> Counted:
+        by_proxy = _reading(counts, now, began, "")
         match self.mode:
             case "garbage":
                 return Counted(Unread("line 3 is not a sample"), by_proxy)
@@ -88,17 +105,18 @@ class SimTraffic:
             case "absent":
                 return Counted(Unread("404", is_absent=True), by_proxy)
             case "disputed":
-                return Counted(self._reading(container, container.mode, hides=True), by_proxy)
+                return Counted(_reading(counts, now, began, container.mode, hides=True), by_proxy)
             case _:
-                return Counted(self._reading(container, container.mode), by_proxy)
+                return Counted(_reading(counts, now, began, container.mode), by_proxy)
 
-    def _reading(self, container: ObservedContainer, mode: str, *, hides: bool = False) -> Reading:
-        counts = self.counts.get(container.id, (0.0, 0.0, 0.0))
-        total, failed, slow = int(counts[0] + 1e-6), int(counts[1] + 1e-6), int(counts[2] + 1e-6)
-        now = self.world.clock.now()
-        box = self.world.engine.boxes.get(container.id)
-        started = EPOCH + (box.started or 0.0) if box is not None else now
-        began = self.began.get(container.id) or started
-        buckets = ((0.5, total - slow), (float("inf"), total))
-        errors = {"/": 0 if hides else failed}
-        return Reading(now, began, {"/": total}, errors, buckets, max(0.0, now - began), mode, "none" if mode else "")
+
+_COUNTED: dict[Any, Counted] = {}
+
+
+def _reading(
+    counts: tuple[float, float, float], now: float, began: float, mode: str, *, hides: bool = False
+) -> Reading:
+    total, failed, slow = int(counts[0] + 1e-6), int(counts[1] + 1e-6), int(counts[2] + 1e-6)
+    buckets = ((0.5, total - slow), (float("inf"), total))
+    errors = {"/": 0 if hides else failed}
+    return Reading(now, began, {"/": total}, errors, buckets, max(0.0, now - began), mode, "none" if mode else "")

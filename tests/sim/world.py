@@ -105,7 +105,8 @@ class World:
         self.ever: frozenset[str] = frozenset()
         self.may_blame = False
         self.is_dirty = False
-        self.is_lenient = False
+        self.lives = 0
+        self.is_newborn = True
         self.is_history_lost = False
         self.wants(first)
         self.memory = Memory()
@@ -116,7 +117,7 @@ class World:
         self.acts = 0
         self.cycles = 0
         self.faults: dict[int, str] = {}
-        self.meddlers: dict[int, Callable[[], None]] = {}
+        self.meddlers: dict[int, Callable[[World], None]] = {}
         self.fired: list[str] = []
         self.story: list[str] | None = None
         self.latest: Cycle | None = None
@@ -167,13 +168,19 @@ class World:
             "ever",
             "may_blame",
             "is_dirty",
-            "is_lenient",
+            "lives",
+            "is_newborn",
         ):
             setattr(twin, name, getattr(self, name))
-        twin.faults, twin.meddlers, twin.fired, twin.story = {}, {}, [], None
+        twin.faults, twin.meddlers = dict(self.faults), dict(self.meddlers)
+        twin.fired, twin.story = list(self.fired), None
         twin.pool, twin.is_history_lost = SimPool(self.pool.turn), False
         twin._connect()
         return twin
+
+    def ends(self) -> None:
+        """Nobody needs it any more: what knows one another in it lets go, so that no collector has to look for it."""
+        self.__dict__.clear()
 
     # ---------------------------------------------------------------- what happens
 
@@ -192,11 +199,13 @@ class World:
 
     def restart(self) -> None:
         """The process ends and another one starts: only what is stored is left."""
+        self.lives, self.is_newborn = self.lives + 1, True
         self.store = self.store.reopened()
         self.history.waiting = []
         rollout, good, evidence, _ = self.store.read()
         self.memory = Memory(rollout=rollout, last_good=good, evidence=evidence)
         self._connect()
+        self.oracles.restarted(self)
         self.tell("the daemon starts")
 
     def cycle(self, *words: Word, tick_s: float = TICK_S) -> None:
@@ -218,7 +227,7 @@ class World:
             self.oracles.unheard(self)
             self.restart()
         else:
-            self.latest = cycle
+            self.latest, self.is_newborn = cycle, False
             self.oracles.end_cycle(self, cycle)
             if self.story is not None:
                 self._tell_cycle(cycle)
@@ -275,6 +284,8 @@ class World:
     def written(self, name: str, do: Callable[[], None]) -> None:
         """Write one file of the state directory as the schedule says."""
         fault = self._next(name)
+        if name == "save last-good.json":
+            self.oracles.watch.lets_in()
         if fault is None:
             try:
                 do()
@@ -296,7 +307,10 @@ class World:
         meddler = self.meddlers.pop(number, None)
         if meddler is not None:
             self.oracles.surprise(self)
-            meddler()
+            lives = self.lives
+            meddler(self)
+            if self.lives != lives:
+                raise Crash
         fault = self.faults.pop(number, None)
         if fault is not None:
             self.fired.append(f"{fault}: {name}")
@@ -393,7 +407,8 @@ class _Prober(_Port):
         boxes, found = self.world.engine.boxes, {}
         for target in targets:
             box = boxes.get(target.container.id)
-            is_well = box is not None and self.world.is_well(box)
+            is_reached = box is not None and (target.port is None or any(box.endpoints.values()))
+            is_well = box is not None and is_reached and self.world.is_well(box)
             found[target.container.id] = (Health.READY, "") if is_well else (Health.SICK, "503")
         return found
 
@@ -412,7 +427,10 @@ class _Files(_Port):
 
     def apply(self, action: Any) -> Result:
         name = f"{type(action).__name__} {action.path}"
-        return self.world.effect(name, action, lambda: self.world.files.apply(action))
+        result = self.world.effect(name, action, lambda: self.world.files.apply(action))
+        if result is OK:
+            self.world.files.before = []
+        return result
 
 
 class _Policy(_Port):
