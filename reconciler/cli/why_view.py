@@ -36,8 +36,19 @@ def why_lines(service: Any, now: float, paint: Paint, program: str = "swiftdeplo
     """The whole answer to "why is it where it is", for people who have the time to read it."""
     rollout = service.get("rollout")
     sections = [_at_rest(service, now, paint)] if not rollout else [*_under_way(service, rollout, now, paint)]
+    sections.append(_commit(service, paint))
     sections.append(_given_up(service, paint, program))
     return [line for section in sections if section for line in ("", *section)][1:]
+
+
+def _commit(service: Any, paint: Paint) -> list[str]:
+    """Which commit asks for all this."""
+    commit = service.get("commit")
+    if not commit:
+        return []
+    signed = f", signed by {text_of(commit['signer'])}" if commit.get("signer") else ""
+    said = f"{text_of(commit['id'])[:12]} {text_of(commit['subject'])} ({text_of(commit['author'])}{signed})"
+    return [f"{paint.bold('Commit')}: {said}"]
 
 
 def _at_rest(service: Any, now: float, paint: Paint) -> list[str]:

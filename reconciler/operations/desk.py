@@ -133,7 +133,8 @@ class Operations:
         found = [s for s in services if isinstance(s, dict) and (not named or s["name"] == named)]
         if not found:
             raise Refused(f"there is no service {named!r}" if named else "nothing is deployed yet; `deploy` starts it")
-        yield end(Exit.OK, value=found[0])
+        source = value["source"]
+        yield end(Exit.OK, value={**found[0], "commit": source["commit"] if isinstance(source, dict) else None})
 
     def _status_value(self, request: Request) -> dict[str, Json]:
         loop = self._open_loop(False)

@@ -174,3 +174,13 @@ def test_follow_shows_what_is_there_and_what_comes(log: HistoryFile, state_dir: 
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_the_commit_is_named_where_it_woke_a_cycle_or_something_was_done() -> None:
+    commit = {"id": "1a2b3c4d5e6f7788", "subject": "raise the limit"}
+    woken = _cycle(1, trigger={"kind": "git", "detail": "1a2b3c4d5e6f"}, commit=commit, actions=[])
+    assert "git (1a2b3c4d5e6f)  commit 1a2b3c4d5e6f raise the limit" in record_line(woken, PLAIN)
+    quiet = _cycle(1, trigger={"kind": "interval"}, commit=commit, actions=[])
+    assert "commit" not in record_line(quiet, PLAIN)
+    told = _cycle(1, trigger={"kind": "git"}, commit=7, actions=[], trouble=["manifest.yaml: it is not signed"])
+    assert "manifest.yaml: it is not signed" in record_line(told, PLAIN)

@@ -580,3 +580,52 @@ def test_once_is_once_and_colour_can_be_refused(terminal: Any) -> None:
     one.wait_for("Last cycle")
     assert one.end() == 0
     assert "\x1b" not in one.seen
+
+
+# ---------------------------------------------------------------- a repository, a suspension, windows
+
+COMMIT = {
+    "id": "1a2b3c4d5e6f" + "0" * 28,
+    "author": "Ann <ann@example.com>",
+    "subject": "raise the \x1b[31mlimit",
+    "when": "2026-05-06T11:00:00Z",
+    "signer": "ann@example.com",
+    "source": "https://git.example.com/shop.git main",
+}
+
+
+def test_the_commit_in_force_is_told_and_why_it_is_no_newer_one(status: Any) -> None:
+    trouble = {
+        "kind": "git_nonff",
+        "message": "2b2b2b2b2b2b does not descend from it.",
+        "since": "2026-05-06T12:00:00Z",
+    }
+    status["source"] = {"commit": COMMIT, "trouble": trouble}
+    text = "\n".join(lines(status))
+    assert r"commit 1a2b3c4d5e6f raise the \x1b[31mlimit (Ann <ann@example.com>, signed by ann@example.com)" in text
+    assert "2b2b2b2b2b2b does not descend from it. (for 2m)" in text
+    unsigned = {**COMMIT, "signer": None}
+    status["source"] = {"commit": unsigned, "trouble": None}
+    assert "(Ann <ann@example.com>)\n" in "\n".join(lines(status))
+    status["source"] = {"commit": None, "trouble": None}
+    assert "commit" not in "\n".join(lines(status))
+
+
+def test_a_suspension_is_told_with_who_why_and_how_long(status: Any) -> None:
+    status["state"] = "suspended"
+    status["suspended"] = {"actor": "ann", "reason": "audit", "until": NOW + 600, "heals": True}
+    assert "Suspended by ann: audit, 10m to go, but healed" in lines(status)
+    status["suspended"] = {"actor": "ann", "reason": "audit", "until": None, "heals": False}
+    assert "Suspended by ann: audit" in lines(status)
+
+
+def test_only_windows_that_are_shut_are_told(status: Any) -> None:
+    status["windows"] = {"app": {"open": False, "reason": "inside the deny window", "until": None}}
+    assert "app: inside the deny window" in lines(status)
+    status["windows"] = {"app": {"open": True, "reason": "no deny window is open", "until": None}}
+    assert "app: no deny window is open" not in lines(status)
+
+
+def test_why_names_the_commit_that_asks_for_it() -> None:
+    text = "\n".join(why_lines({**service(), "commit": COMMIT}, NOW, PLAIN))
+    assert r"Commit: 1a2b3c4d5e6f raise the \x1b[31mlimit (Ann <ann@example.com>, signed by ann@example.com)" in text

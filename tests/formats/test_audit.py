@@ -483,3 +483,40 @@ def test_whatever_is_in_the_records_a_valid_page_comes_out(twisted: list[tuple[s
     assert len(rows(page(report))) == len(report.timeline) + len(report.violations)
     assert page(audit(lines)) == page(report)
     json.dumps(as_json(report), allow_nan=False)
+
+
+# ---------------------------------------------------------------- a repository
+
+
+def commit(number: int, **changes: Any) -> dict[str, Any]:
+    given = {"id": f"{number}" * 40, "author": "Ann <ann@example.com>", "subject": f"change {number} | more"}
+    return {**given, "when": "2026-05-06T11:00:00Z", "signer": None, "source": "https://git/x main", **changes}
+
+
+def test_each_commit_is_an_event_once_with_who_made_and_signed_it() -> None:
+    report = found(
+        cycle(0, commit=commit(1)),
+        cycle(1, commit=commit(1)),
+        cycle(2, commit=commit(2, signer="ann@example.com")),
+        cycle(3, commit=None),
+        cycle(4, commit=commit(2)),
+    )
+    assert [(entry.what, entry.detail) for entry in report.timeline] == [
+        ("Commit 111111111111 in force", "change 1 | more (Ann <ann@example.com>)"),
+        ("Commit 222222222222 in force", "change 2 | more (Ann <ann@example.com>, signed by ann@example.com)"),
+    ]
+    assert "change 1 | more" not in page(report), "a subject must not make cells"
+
+
+def test_a_source_that_cannot_be_followed_is_one_event_while_it_lasts() -> None:
+    words = ["manifest.yaml: 3333 is not signed"]
+    report = found(cycle(0, trouble=words), cycle(1, trouble=words), cycle(2), cycle(3, trouble=words))
+    assert [(entry.what, entry.count) for entry in report.timeline] == [
+        ("Source not followed", 2),
+        ("Source not followed", 1),
+    ]
+
+
+def test_suspending_and_accepting_are_told_as_done() -> None:
+    words = [word("suspend"), word("unsuspend"), word("accept", detail="3333 by hand"), word("sync")]
+    assert events(found(cycle(0, words=words))) == ["Suspended", "Suspension ended", "Refused commit accepted"]

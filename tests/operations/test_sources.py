@@ -104,6 +104,7 @@ def test_the_commit_is_in_every_record_in_the_status_and_on_containers(desk: Git
     assert records[-1]["commit"]["id"] == FIRST.id
     assert records[-1]["commit"]["signer"] == "ann"
     assert desk.status()["source"]["commit"]["subject"] == "the first"
+    assert desk.ask("why")[1][-1]["value"]["commit"]["id"] == FIRST.id
     assert {box.labels["io.swiftdeploy.commit"] for box in desk.world.boxes()} == {FIRST.id}
 
 
