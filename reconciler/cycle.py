@@ -62,9 +62,9 @@ class Memory:
     `voice` is what the last record said, `recorded_at` when (monotonic seconds), `intended` a plan that was written
     down and has not done anything yet.
     `troubles` is what the engine last said of containers, by name, that it could not create or start, `answered` when
-    each policy's OPA last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of the steady one,
-    `shown` the addresses in nginx's last few configurations, by their hash, `commit` the one that `last_good` was read
-    from.
+    each OPA, by its container's ID, last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of
+    the steady one, `shown` the addresses in nginx's last few configurations, by their hash, `commit` the one that
+    `last_good` was read from.
     """
 
     rollout: Rollout = field(default_factory=Rollout)
@@ -379,6 +379,7 @@ def _observe(
     )
     state = ObservedState(dataclasses.replace(engine, containers=containers), files=ports.files.digests())
     proxy = next((c for c in state.of(PROXY) if c.is_running), None)
+    notes.engines = frozenset(container.id for container in state.of(POLICY))
     names = sorted({s.name for desired in asked.both for s in desired.services} | notes.services)
     running = ports.proxy.observe(proxy, names)
     return dataclasses.replace(
@@ -390,14 +391,16 @@ def _observe(
 
 def _policy_health(ports: Ports, target: PolicyTarget, state: ObservedState, notes: _Notes) -> PolicyHealth:
     ready, detail = ports.policy.ready(target.revision)
-    if ready:
-        notes.answered[target.revision] = notes.at
     container = next((c for c in state.of(POLICY) if c.revision == target.spec.digest()), None)
-    if ready or container is None:
+    if container is None:
+        return PolicyHealth(ready, detail)
+    if ready:
+        notes.answered[container.id] = notes.at
         return PolicyHealth(ready, detail)
     if container.is_running:
-        silent_s = notes.at - notes.answered.setdefault(target.revision, notes.at)
-        return PolicyHealth(ready, detail, is_stuck=silent_s > POLICY_PATIENCE_S)
+        silent_s = notes.at - notes.answered.setdefault(container.id, notes.at)
+        runs_s = max(0.0, container.uptime_s(ports.clock.now()))  # one that was started again has the time of a new one
+        return PolicyHealth(ready, detail, is_stuck=min(silent_s, runs_s) > POLICY_PATIENCE_S)
     return PolicyHealth(False, _last_words(ports, container), has_failed=container.has_run)
 
 
@@ -650,7 +653,7 @@ def _remembered(memory: Memory, rollout: Rollout, now: float, notes: _Notes) -> 
         awaited=notes.awaited,
         evidence={**memory.evidence, **notes.measured.evidence},
         troubles=_troubles(memory, notes),
-        answered=notes.answered,
+        answered={container: at for container, at in notes.answered.items() if container in notes.engines},
         shown=notes.shown,
     )
 
@@ -679,6 +682,7 @@ class _Notes:
         self.started, self.at = ports.clock.timestamp(), ports.clock.monotonic()
         self.answered = dict(memory.answered)
         self.shown = dict(memory.shown)
+        self.engines: frozenset[str] = frozenset()
         self.desired: DesiredState | None = None
         self.observed: ObservedState | None = None
         self.problems: tuple[Problem, ...] = ()

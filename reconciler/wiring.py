@@ -66,7 +66,8 @@ class Followed:
 
     def mount_trouble(self, path: str) -> str:
         """As FileSource's, of the reader of the manifest in force."""
-        return self.readers[-1].mount_trouble(path) if self.readers else ""
+        reader = self.source if self.repository is None else self.repository.reader
+        return reader.mount_trouble(path) if isinstance(reader, FileSource) else ""
 
 
 def source_of(manifest: Path, allow: Path = Path(ALLOW_FILE), home: Path | None = None, name: str = "") -> FileSource:

@@ -39,6 +39,10 @@ Connect = Callable[[str, str, float], docker.APIClient]
 Found = TypeVar("Found")
 
 
+POOLS, POOLED = 4, 2
+"""docker-py keeps a pool for each URL, and most of ours are asked once: more of them only hold sockets open."""
+
+
 def default_address(base_url: str | None) -> str:
     """The engine's address: as given, else $DOCKER_HOST, else the usual socket."""
     return base_url or os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET
@@ -46,7 +50,13 @@ def default_address(base_url: str | None) -> str:
 
 def connect_to(base_url: str, version: str, timeout_s: float) -> docker.APIClient:
     """One client; `version` "auto" asks the engine which API it speaks."""
-    client = docker.APIClient(base_url=base_url, version=version, timeout=timeout_s)  # type: ignore[arg-type]
+    client = docker.APIClient(
+        base_url=base_url,  # type: ignore[arg-type]
+        version=version,
+        timeout=timeout_s,
+        num_pools=POOLS,
+        max_pool_size=POOLED,
+    )
     # A proxy from the environment never leads to the engine, and looking for one costs more than a call.
     client.trust_env = False
     return guarded(client)

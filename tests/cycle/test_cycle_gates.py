@@ -7,10 +7,12 @@ import dataclasses
 import pytest
 
 from reconciler.core.container import LABEL
+from reconciler.core.desired import POLICY
 from reconciler.core.errors import RenderError
 from reconciler.core.plan import WriteFile
 from reconciler.core.record import Cycle
 from reconciler.core.rollout import Move, Phase
+from reconciler.cycle import POLICY_PATIENCE_S
 from tests.cycle.cycle_world import V1, V2, World
 
 
@@ -256,3 +258,35 @@ def test_whatever_a_cycle_stumbles_over_is_recorded_and_the_next_one_goes_on(
     assert str(error) in last.errors[0]
     assert (last.plan.steps, len(deployed.boxes())) == ((), 1)
     deployed.converge()
+
+
+@pytest.mark.fault("G2")
+def test_a_new_policy_engine_has_its_own_time_to_answer_however_long_the_one_before_was_gone() -> None:
+    """Else it is taken for stuck at its first look, removed, made anew, and so for ever."""
+    world = World()
+    world.converge()
+    (old,) = world.boxes(POLICY)
+    world.passes(60.0)
+    del world.engine.boxes[old.id]
+    world.opa_answers = False
+    for _ in range(20):
+        world.cycle()
+    world.opa_answers = True
+    world.converge()
+    (new,) = world.boxes(POLICY)
+    assert new.labels["io.swiftdeploy.generation"] == "1", "it was made once"
+    assert set(world.memory.answered) == {new.id}, "who is gone is forgotten"
+
+
+@pytest.mark.fault("G2")
+def test_one_that_runs_and_goes_silent_is_replaced_after_its_time() -> None:
+    world = World()
+    world.converge()
+    (old,) = world.boxes(POLICY)
+    world.opa_answers = False
+    world.cycle()
+    world.passes(POLICY_PATIENCE_S - 1)
+    world.cycle()
+    assert [box.id for box in world.boxes(POLICY)] == [old.id]
+    world.passes(2.0)
+    world.until(lambda _: [box.id for box in world.boxes(POLICY)] != [old.id])
