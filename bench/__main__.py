@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from bench import audit, history, rollouts
+from bench import audit, git, history, rollouts
 from bench.measures import ROWS as BASIC
 from bench.measures import Row
 
-ROWS = {**BASIC, **rollouts.ROWS, "audit": audit.audit_cost, **history.ROWS}
+ROWS = {**BASIC, **rollouts.ROWS, "audit": audit.audit_cost, **history.ROWS, **git.ROWS}
 
 
 def main() -> int:

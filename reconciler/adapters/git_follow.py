@@ -130,8 +130,8 @@ class Follower:
         mirror.make_sure()
         return mirror
 
-    def _access(self) -> Setting:
-        return git_access.setting(self._config, self._remote)
+    def _access(self, *, only_looks: bool = False) -> Setting:
+        return git_access.setting(self._config, self._remote, only_looks=only_looks)
 
     def _look_anew(self, accepted: Commit | None, refusal: Refusal | None, why: str) -> Look:
         """Look with a new copy in the place of one that is damaged; it takes its place when it has proven itself."""
@@ -147,8 +147,7 @@ class Follower:
         return Look(found.newest, found.taken, found.refusal, found.trouble, why)
 
     def _look(self, mirror: Mirror, accepted: Commit | None, refusal: Refusal | None) -> Look:
-        setting = self._access()
-        newest = self._config.commit or mirror.remote_id(setting, self._config.ref)
+        newest = self._config.commit or mirror.remote_id(self._access(only_looks=True), self._config.ref)
         if newest is None:
             return Look(trouble=Trouble(Kind.REF_MISSING, self._missing()))
         if accepted is not None and newest == accepted.id and self.trees.has(newest):
@@ -159,7 +158,7 @@ class Follower:
         is_known = refusal is not None and refusal.is_sure and newest == refusal.commit.id
         if refusal is not None and is_known and judged_by == refusal.judged_by:
             return Look(newest, refusal=refusal, trouble=refusal.trouble)
-        found, followed = mirror.fetch(setting, self._config.ref, accepted.id if accepted else None)
+        found, followed = mirror.fetch(self._access(), self._config.ref, accepted.id if accepted else None)
         return self._judged(mirror, found, followed, accepted)
 
     def _judged(self, mirror: Mirror, found: str, followed: Followed, accepted: Commit | None) -> Look:
@@ -180,6 +179,11 @@ class Follower:
             asked = (found,)
         elif self._rules.signatures is Signatures.EVERY:
             asked = (found, *(one for one in followed.between if one != found))
+            if followed.relation is Relation.UNKNOWN:
+                words = f"the history of {found[:SHOWN]} is too long to verify every commit since the last accepted one"
+                return Trouble(
+                    Kind.NOT_FORWARD, f"{words}. Look at it, then `reconcilerctl git accept {found[:SHOWN]}`"
+                )
         if len(asked) > EVERY_MAX:
             words = f"{len(asked)} commits have come since the last accepted one, and {EVERY_MAX} are verified at most"
             return Trouble(Kind.UNTRUSTED, f"{words}. Look at them, then `reconcilerctl git accept {found[:SHOWN]}`")

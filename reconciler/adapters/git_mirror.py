@@ -26,6 +26,8 @@ DEPTHS = (50, 1000, 20_000, 2_147_483_647)
 """So much of the history is fetched, one after the other, until the accepted commit is met; the last is all of it."""
 LIST_MAX_BYTES = 16 * 1024 * 1024
 VERIFIED_AT_ONCE = 500
+BETWEEN_MAX = 100_000
+"""So many commits may have come at once; nobody makes more between two looks."""
 PACKS_MAX = 100
 """With more of them a new copy is fetched instead: git would take longer and longer to look into each."""
 LEFT_BEHIND_S = 300.0
@@ -178,12 +180,17 @@ class Mirror:
             return Followed(Relation.SAME)
         count = git_output.number(self._read("rev-list", "--count", candidate))
         is_whole = not (self.folder / "shallow").exists()
-        if not self.has(base) or not self._is_ancestor(base, candidate):
-            return Followed(Relation.NOT_FORWARD if is_whole else Relation.UNKNOWN, history=count)
-        between = git_output.ids(self._read("rev-list", "--topo-order", candidate, f"^{base}"))
+        is_known = self.has(base)
+        is_forward = is_known and self._is_ancestor(base, candidate)
+        if not is_forward and not is_whole:
+            return Followed(Relation.UNKNOWN, history=count)
+        words = ["--topo-order", f"--max-count={BETWEEN_MAX}", candidate, *([f"^{base}"] if is_known else [])]
+        between = git_output.ids(self._read("rev-list", *words))
+        if len(between) == BETWEEN_MAX and is_forward:
+            return Followed(Relation.UNKNOWN, history=count)
         if not is_whole and self._boundary() & set(between):
             return Followed(Relation.UNKNOWN, history=count)  # a side branch is not known down to where it began
-        return Followed(Relation.FORWARD, between, count)
+        return Followed(Relation.FORWARD if is_forward else Relation.NOT_FORWARD, between, count)
 
     def _is_ancestor(self, base: str, candidate: str) -> bool:
         done = self._run(["merge-base", "--is-ancestor", base, candidate], self._limits(), fails=True)

@@ -37,7 +37,7 @@ from reconciler.core.git_poll import next_look_s
 from reconciler.core.git_status import GitStatus, Synced
 from reconciler.core.provenance import Commit
 from reconciler.core.trust import SHOWN, Kind, Trouble
-from reconciler.formats import git_url
+from reconciler.formats import git_failure, git_url
 from reconciler.ports import Clock, Loaded
 
 GAP_S = 0.5
@@ -236,7 +236,7 @@ class GitSource:
 
     def _with_trouble(self, view: _View, trouble: Trouble | None) -> _View:
         """The same trouble is the same problem, so that it is recorded once."""
-        if trouble == view.trouble:
+        if trouble == view.trouble or git_failure.is_same(trouble, view.trouble):
             return view
         if trouble is None:
             structlog.get_logger().info("git.recovered", source=self._follower.source)

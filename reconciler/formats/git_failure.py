@@ -86,6 +86,7 @@ _KNOWN: tuple[tuple[str, Kind, str], ...] = (
 )
 _REFUSED = re.compile(r"fsck error|object [0-9a-f]{40,64}: [a-zA-Z]+: ", re.IGNORECASE)
 _PATTERNS = tuple((re.compile(pattern, re.IGNORECASE), kind, words) for pattern, kind, words in _KNOWN)
+_MEASURE = re.compile(r"\b[0-9]+(?:\.[0-9]+)? (?:ms|milliseconds|s|seconds|bytes)\b")
 _NOISE = re.compile(r"^(?:remote: ?)?(?:fatal|error|warning): ", re.IGNORECASE)
 
 
@@ -105,6 +106,13 @@ def trouble(said: str, doing: str, secrets: Iterable[str] = ()) -> Trouble:
 def may_be_damage(said: str) -> bool:
     """Whether our own copy may be damaged, going by what git complains of: nothing else explains it."""
     return not any(pattern.search(said) for pattern, _, _ in _PATTERNS)
+
+
+def is_same(one: Trouble | None, other: Trouble | None) -> bool:
+    """Whether two troubles of an unreachable repository differ only in a measure ("after 12 ms")."""
+    if one is None or other is None or not one.kind is other.kind is Kind.UNREACHABLE:
+        return False
+    return _MEASURE.sub("", one.message) == _MEASURE.sub("", other.message)
 
 
 def quoted(said: str) -> str:

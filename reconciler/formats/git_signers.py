@@ -87,7 +87,7 @@ def _allows_git(patterns: str) -> bool:
 
 
 def explained(signature: Signature, key: str, signers: tuple[Signer, ...]) -> Signature:
-    """`signature` with a better reason, where the list names its `key` (as the signature has it) and the answer was no."""
+    """`signature` with a better reason, where the answer was no though the list names its `key`."""
     if signature.scheme != "ssh" or signature.state not in (Signed.UNKNOWN_KEY, Signed.BAD) or not key:
         return signature
     mine = [signer for signer in signers if signer.fingerprint == key]

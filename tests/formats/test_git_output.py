@@ -229,3 +229,16 @@ def test_only_what_nothing_else_explains_may_be_damage() -> None:
     assert git_failure.may_be_damage("fatal: bad object refs/reconciler/candidate")
     assert not git_failure.may_be_damage("fatal: unable to access 'https://h/': Could not resolve host: h")
     assert not git_failure.may_be_damage("fatal: Authentication failed")
+
+
+@pytest.mark.fault("GT1")
+def test_a_trouble_that_only_took_longer_is_the_same() -> None:
+    one, other, third = (
+        git_failure.trouble(f"fatal: Failed to connect to {host} port 443 after {time} ms: refused", "reading h")
+        for host, time in (("h", 12), ("h", 1043), ("g", 12))
+    )
+    assert git_failure.is_same(one, other)
+    assert not git_failure.is_same(one, third)
+    assert not git_failure.is_same(one, None)
+    refused = git_failure.Trouble(Kind.NOT_FORWARD, "12 ms")
+    assert not git_failure.is_same(refused, git_failure.Trouble(Kind.NOT_FORWARD, "13 ms"))

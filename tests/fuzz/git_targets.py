@@ -78,6 +78,10 @@ WORDS = tuple(
 )
 
 
+def _readable(error: Exception) -> None:
+    assert str(error).isprintable(), "what is told could steer a terminal"
+
+
 def _output(data: bytes) -> str:
     """Each reader of git's output in turn; whatever one takes keeps its promises."""
     found: list[str] = []
@@ -94,7 +98,7 @@ def _output(data: bytes) -> str:
         try:
             reader()
         except GitOutputError as error:
-            assert str(error).isprintable()
+            _readable(error)
         else:
             found.append(name)
     return " ".join(found) or "nothing"
@@ -144,14 +148,14 @@ def _address(data: bytes) -> str:
         try:
             taken = check(text)
         except ValueError as error:
-            assert str(error).isprintable()
+            _readable(error)
         else:
             assert not taken.startswith("-"), f"{name} is an option"
             assert taken.isprintable()
     try:
         found = git_url.remote(text)
     except ValueError as error:
-        assert str(error).isprintable()
+        _readable(error)
         return f"refused {error}"
     assert found.url.isascii() or found.is_local
     assert not found.url.startswith("-")
@@ -177,7 +181,7 @@ TARGETS = (
         _output,
         lambda: [
             f"{A}\trefs/heads/main\n{B}\trefs/tags/v1^{{}}\n".encode(),
-            f"100644 blob {A}\tmanifest.yaml\0120000 blob {B}\td/link\0".encode(),
+            f"100644 blob {A}\tmanifest.yaml\x00120000 blob {B}\td/link\0".encode(),
             f"{A} blob 5\n{B} missing\n".encode(),
             f"{A} blob 5\nhello\n{B} blob 0\n\n".encode(),
             VERDICT,
@@ -187,13 +191,23 @@ TARGETS = (
         (),
         WORDS,
     ),
-    Target("git_commit", "commits as git stores them", _commit, lambda: [COMMIT, b"", b"tree x\n\n"], (CommitError,), WORDS),
+    Target(
+        "git_commit", "commits as git stores them", _commit, lambda: [COMMIT, b"", b"tree x\n\n"], (CommitError,), WORDS
+    ),
     Target("git_signers", "lists of SSH signers", _signers, lambda: [SIGNERS, COMMIT], (), WORDS),
     Target(
         "git_address",
         "addresses and names of repositories",
         _address,
-        lambda: [b"https://h/x.git", b"ssh://git@h:22/x", b"git@h:a/b", b"/a/b", b"file:///a", b"feature/x", A.encode()],
+        lambda: [
+            b"https://h/x.git",
+            b"ssh://git@h:22/x",
+            b"git@h:a/b",
+            b"/a/b",
+            b"file:///a",
+            b"feature/x",
+            A.encode(),
+        ],
         (),
         WORDS,
     ),
@@ -205,4 +219,4 @@ TARGETS = (
         (),
         (*WORDS, b"secret", b"\r", b"dubious ownership", b"Permission denied (publickey)"),
     ),
-)  # fmt: skip
+)

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.adapters import git_access
 from reconciler.adapters.git_source import GitSource
+from reconciler.core.git_config import GitConfig
 from reconciler.core.trust import Kind
+from reconciler.formats import git_url
 from tests.adapters.prometheus_world import own_address
 from tests.git.git_servers import Ssh, Web, git_daemon, keygen
 from tests.git.git_world import MANIFEST, Repo, World, accepted, image, refusal, wait_until
@@ -231,9 +234,9 @@ def _status(number: int) -> Callable[[BaseHTTPRequestHandler], None]:
 EVIL = {
     "hang": (_hang, "come to an end"),
     "drip": (_drip, "come to an end"),
-    "garbage": (_garbage, "git"),
+    "garbage": (_garbage, "reading"),
     "redirect": (_redirect, "never followed"),
-    "endless": (_endless, "git"),
+    "endless": (_endless, "reading"),
     "403": (_status(403), "forbids"),
     "404": (_status(404), "no repository"),
     "500": (_status(500), "tried again"),
@@ -246,19 +249,20 @@ def test_a_server_that_does_it_wrong_leaves_the_last_good_commit(served: World, 
     answer, words = EVIL[how]
     with Web(served.folder / "base", served.folder / "web").serving() as web:
         push(served, 1)
-        source = served.source(url=f"{web.url}/shop.git", timeout_s=1.0)
-        source.sync()
-        assert image(source) == "demo:1", refusal(source)
+        patient = served.source(url=f"{web.url}/shop.git")
+        patient.sync()
+        assert image(patient) == "demo:1", refusal(patient)
         web.evil = answer
         push(served, 2)
-        source.sync()
-        kind, message = refusal(source)
+        hasty = served.source(url=f"{web.url}/shop.git", timeout_s=1.0)
+        hasty.sync()
+        kind, message = refusal(hasty)
         assert kind is Kind.UNREACHABLE
         assert words in message, message
-        assert image(source) == "demo:1"
+        assert image(hasty) == "demo:1"
         web.evil = None
-        source.sync()
-        assert (image(source), refusal(source)) == ("demo:2", (None, ""))
+        patient.sync()
+        assert (image(patient), refusal(patient)) == ("demo:2", (None, ""))
 
 
 @pytest.mark.fault("GT1")
@@ -280,6 +284,7 @@ def test_nobody_there_and_no_name_are_told_and_the_wait_grows(served: World) -> 
 @pytest.mark.fault("GT1")
 def test_a_hanging_server_holds_no_stop_up(served: World) -> None:
     listener = socket.create_server((own_address(), 0))
+    listener.settimeout(30.0)
     address, port = listener.getsockname()
     source = served.source(url=f"http://{address}:{port}/shop.git", timeout_s=60.0)
     source.start()
@@ -332,3 +337,31 @@ def test_the_state_file_names_no_secret(served: World, token: Path) -> None:
 
 def test_a_key_is_made_for_nobody_else(tmp_path: Path) -> None:
     assert keygen(tmp_path / "key").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.control("K11")
+def test_only_the_authorities_that_are_named_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git trusts a folder of the host's beside the file that it is given, unless it is told not to."""
+    mine, theirs = tmp_path / "mine.pem", tmp_path / "theirs.pem"
+    for path in (mine, theirs):
+        path.write_text("x")
+    monkeypatch.setattr(git_access, "BUNDLES", (str(tmp_path / "none"), str(theirs)))
+    remote = git_url.remote("https://h/x")
+    named = dict(git_access.setting(GitConfig(remote.url, ca_file=str(mine)), remote).options)
+    assert named == {"http.sslCAInfo": str(mine), "http.sslCAPath": "/dev/null"}
+    host = dict(git_access.setting(GitConfig(remote.url), remote).options)
+    assert host == {"http.sslCAInfo": str(theirs), "http.sslCAPath": "/dev/null"}
+    monkeypatch.setattr(git_access, "BUNDLES", ())
+    assert dict(git_access.setting(GitConfig(remote.url), remote).options) == {}
+
+
+def test_a_look_agrees_on_its_key_in_the_cheap_way_and_a_fetch_does_not(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("")
+    remote = git_url.remote("git@h:x/y")
+    config = GitConfig(remote.url, known_hosts=str(tmp_path / "hosts"))
+    look, fetch = (dict(git_access.setting(config, remote, only_looks=is_look).options) for is_look in (True, False))
+    assert "KexAlgorithms=^curve25519" in look["core.sshCommand"]
+    assert "KexAlgorithms" not in fetch["core.sshCommand"]
+    for command in (look["core.sshCommand"], fetch["core.sshCommand"]):
+        assert "StrictHostKeyChecking=yes" in command
+        assert "-F /dev/null" in command

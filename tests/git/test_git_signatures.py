@@ -206,9 +206,9 @@ def test_what_is_merged_from_before_the_accepted_commit_needs_no_new_signature(w
     """The mirror begins with the accepted commit: a merge of an old branch must not make older commits look new."""
     world.config |= {"signatures": Signatures.EVERY, "allowed_signers": str(keys.list)}
     world.repo.commit(0)
-    world.repo.many(5)
+    world.repo.many(60)
     world.repo.git("branch", "side")
-    world.repo.many(5)
+    world.repo.many(60)
     keys.commit(world.repo, 1, "ann")
     in_force(world, "demo:1")
     world.repo.git("checkout", "--quiet", "side")
@@ -337,3 +337,36 @@ def test_a_keyring_that_others_may_write_is_not_believed(world: World, pgp: PgpK
         (home / name).unlink()
     source.sync()
     assert "no keyring" in refusal(source)[1]
+
+
+@pytest.mark.fault("GT2", "GT4")
+@pytest.mark.control("K12")
+def test_rewritten_history_is_verified_commit_by_commit_where_it_may_be_rewritten(signed: World, keys: SshKeys) -> None:
+    config = {"signatures": Signatures.EVERY, "allow_rewind": True}
+    first = signed.repo.head()
+    keys.commit(signed.repo, 2, "ann")
+    assert in_force(signed, "demo:2", **config) == "ann@example.com"
+    signed.repo.git("reset", "--quiet", "--hard", first)
+    hidden = signed.repo.commit(3)
+    keys.commit(signed.repo, 4, "ann")
+    untrusted(signed, hidden[:12], "is not signed", tag="demo:2", **config)
+    signed.repo.git("reset", "--quiet", "--hard", first)
+    keys.commit(signed.repo, 5, "bob")
+    assert in_force(signed, "demo:5", **config) == "bob@example.com"
+
+
+@pytest.mark.control("K12")
+def test_history_that_cannot_be_followed_to_its_end_is_not_verified(
+    signed: World, keys: SshKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.adapters.git_mirror.DEPTHS", (2,))
+    config = {"signatures": Signatures.EVERY, "allow_rewind": True}
+    in_force(signed, "demo:1", **config)
+    signed.repo.commit(2)
+    for number in (3, 4, 5):
+        keys.commit(signed.repo, number, "ann")
+    source = signed.source(**config)
+    source.sync()
+    assert refusal(source)[0] is Kind.NOT_FORWARD
+    assert "too long to verify" in refusal(source)[1]
+    assert image(source) == "demo:1"

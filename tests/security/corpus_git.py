@@ -20,6 +20,9 @@ from unittest import mock
 import pytest
 
 from reconciler.adapters.git_source import GitSource
+from reconciler.adapters.git_state import Kept, load_state, save_state
+from reconciler.adapters.state_dir import StateDir
+from reconciler.core.git_config import GitConfig
 from reconciler.core.trust import Kind
 from reconciler.formats import git_url
 from tests.git.git_world import MANIFEST, Repo, World, image, refusal
@@ -34,8 +37,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        base = _base()
-        shutil.copytree(base, folder, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(_base(), folder, symlinks=True, dirs_exist_ok=True)
         self.outside = folder / "outside"
         self.outside.mkdir()
         (self.outside / "secret").write_text(SECRET)
@@ -45,6 +47,8 @@ class Stage:
         self.command.chmod(0o755)
         self.world = World(folder)
         self.world._repo = self.repo = _existing(folder / "repo")
+        with StateDir(folder / "state") as state:  # what was accepted there is in force here
+            save_state(state, GitConfig(str(self.repo.folder)), _in_force())
 
     @property
     def dot_git(self) -> Path:
@@ -77,9 +81,23 @@ class Stage:
 def _base() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="git-corpus-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    repo = Repo(folder / "repo")
-    repo.commit(1)
+    Repo(folder / "repo").commit(1)
+    _looked_at(folder).close()
     return folder
+
+
+@functools.cache
+def _in_force() -> Kept:
+    with StateDir(_base() / "state") as state:
+        kept, why = load_state(state, GitConfig(str(_base() / "repo")))
+    assert kept is not None, why
+    return kept
+
+
+def _looked_at(folder: Path) -> World:
+    world = World(folder)
+    world.source().sync()
+    return world
 
 
 def _existing(folder: Path) -> Repo:
@@ -103,8 +121,7 @@ class FromGit(Attack):
         stage = Stage(folder)
         try:
             source = stage.world.source()
-            source.sync()
-            assert image(source) == "demo:1", refusal(source)
+            assert image(source) == "demo:1"
             self.plant(stage)
             before = _seen(folder)
             filled = {name: self._filled(value, stage) for name, value in self.environment.items()}
@@ -264,7 +281,7 @@ HOOKS = (
 )
 
 
-def _hooks(stage: Stage) -> None:
+def hooks(stage: Stage) -> None:
     stage.new_version()
     for folder in (stage.dot_git / "hooks", stage.folder / "hooks"):
         folder.mkdir(exist_ok=True)
@@ -350,7 +367,7 @@ def _linked_ref(stage: Stage) -> None:
 
 
 LAYOUTS: tuple[tuple[str, Plant, str | Kind], ...] = (
-    ("every hook", _hooks, FOLLOWED),
+    ("every hook", hooks, FOLLOWED),
     ("a promisor that is a command", _lazy, Kind.UNREACHABLE),
     ("alternates elsewhere", _alternates, FOLLOWED),
     (".git points elsewhere", _git_file, Kind.NOT_FORWARD),
