@@ -1,4 +1,4 @@
-"""Simulate: `python -m tests.sim --seeds 0:100000 --jobs 2`, `--seed N` to see one, `singles`, `pairs`, `mutants`."""
+"""Simulate: `python -m tests.sim --seeds 0:100000`, `--seed N` to see one, `singles`, `pairs`, `mutants`, `figures`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def main(arguments: list[str]) -> int:
         from tests.sim.mutants import report
 
         return report(asked.jobs, asked.only)
+    if asked.what == "figures":
+        from tests.sim import figures
+
+        first, _, last = asked.seeds.partition(":")
+        return figures.report(int(first), int(last), asked.jobs)
     if asked.replay:
         return _told(kept(Path(asked.replay)), asked)
     if asked.seed is not None:
@@ -32,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
-    parser.add_argument("what", nargs="?", default="seeds", choices=("seeds", "singles", "pairs", "mutants"))
+    parser.add_argument("what", nargs="?", default="seeds", choices=("seeds", "singles", "pairs", "mutants", "figures"))
     parser.add_argument("--seeds", default="0:10000", metavar="A:B", help="seeds A to B, without B")
     parser.add_argument("--seed", type=int, help="run one from an empty host and tell its story")
     parser.add_argument("--replay", metavar="FILE", help="run a file of tests/sim/regressions and tell its story")

@@ -14,8 +14,8 @@ from reconciler.core.desired import Mode, Service
 from reconciler.core.words import Deploy, Resume, Retry
 from tests.sim.digest import key
 from tests.sim.engine import SERVICE
-from tests.sim.oracles import Violation
 from tests.sim.proxy import CONFIG, routes, shares
+from tests.sim.watch import Violation
 from tests.sim.world import World
 
 LIMIT = 90

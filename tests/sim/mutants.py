@@ -20,10 +20,10 @@ from typing import Any
 from tests.sim import campaign, scenarios, schedule, speed
 from tests.sim.ending import fresh
 from tests.sim.mutant_list import MUTANTS
-from tests.sim.oracles import Violation
 from tests.sim.scenarios import SCENARIOS, units
 from tests.sim.schedule import Schedule, drawn, run
 from tests.sim.shrink import REGRESSIONS, kept
+from tests.sim.watch import Violation
 
 MOST = 2000
 """Random schedules after which a mutant counts as one that lives."""

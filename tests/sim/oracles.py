@@ -140,8 +140,10 @@ class Oracles:
         self.free |= {(service, image) for image in images}
 
     def hurt(self, world: Any) -> None:
-        """The world did something to containers, nginx or the clock."""
+        """The world did something to containers, nginx or the clock; how requests move by it is nobody's doing."""
         self.hurt_at = world.cycles
+        if world.proxy.live is not None:
+            self.splits = {name: self.split(world, name) for name in ("app", "shop")}
 
     def mislead(self, world: Any) -> None:
         """An old list was given for a new one, which Docker never does: what came of it takes some cycles to mend."""

@@ -10,9 +10,9 @@ from typing import Any
 from tests.sim import policy, traffic
 from tests.sim.digest import key
 from tests.sim.ending import ends_well
-from tests.sim.oracles import Violation
 from tests.sim.scenarios import SCENARIOS, stages, units
 from tests.sim.steps import WORDS, Step, happen
+from tests.sim.watch import Violation
 from tests.sim.world import FAULTS, World
 
 WISHES = ("1", "2", "3", "2 hold", "1 hold", "2 x2", "1 x3", "2 adopt", "3 blue_green", "2 quick", "3 rolling")
