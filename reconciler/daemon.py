@@ -85,7 +85,8 @@ def run_forever(options: argparse.Namespace) -> None:
         lock = stack.enter_context(state.lock("reconcilerd", system.timestamp()))
         source = stack.enter_context(wiring.followed(config, manifest, state_dir, news))
         finished = _told(logger, metrics, notifier)
-        loop = stack.enter_context(wiring.loop_of(state_dir, source, state, finished))
+        keep_bytes = config.history_keep_bytes
+        loop = stack.enter_context(wiring.loop_of(state_dir, source, state, finished, keep_bytes=keep_bytes))
         loop.turns_itself = True
         loops.append(loop)
         desk = wiring.operations(Place(manifest, state_dir, system.timestamp()), source, lambda _acts: loop)

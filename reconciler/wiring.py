@@ -123,7 +123,9 @@ def local_operations(manifest: Path, state_dir: Path, config_file: Path | None =
                 state = stack.enter_context(StateDir(state_dir))
                 if acts:
                     stack.enter_context(state.lock("swiftdeploy", clock.SystemClock().timestamp()))
-                opened.append(stack.enter_context(loop_of(state_dir, source, state, finished=lambda _cycle: None)))
+                kept = config.history_keep_bytes
+                loop = loop_of(state_dir, source, state, finished=lambda _cycle: None, keep_bytes=kept)
+                opened.append(stack.enter_context(loop))
             return opened[0]
 
         yield operations(Place(manifest, state_dir), source, open_loop)
@@ -146,8 +148,18 @@ def operations(place: Place, source: Followed, open_loop: Callable[[bool], Loop]
 
 
 @contextmanager
-def loop_of(state_dir: Path, source: Followed, state: StateDir, finished: Callable[[Cycle], None]) -> Iterator[Loop]:
-    """A loop over the real Docker Engine, nginx and OPA; the caller holds the lock of `state`."""
+def loop_of(
+    state_dir: Path,
+    source: Followed,
+    state: StateDir,
+    finished: Callable[[Cycle], None],
+    *,
+    keep_bytes: int | None = None,
+) -> Iterator[Loop]:
+    """A loop over the real Docker Engine, nginx and OPA; the caller holds the lock of `state`.
+
+    `keep_bytes` is what the history's finished segments may take on disk, None for as much as they like.
+    """
     from reconciler.core.record import Trigger
     from reconciler.cycle import Memory, Setting
     from reconciler.loop import Loop
@@ -162,7 +174,7 @@ def loop_of(state_dir: Path, source: Followed, state: StateDir, finished: Callab
         return box[0].memory.last_good if box else None
 
     with ExitStack() as stack:
-        ports = stack.enter_context(ports_of(state_dir, source, state, wake, in_force))
+        ports = stack.enter_context(ports_of(state_dir, source, state, wake, in_force, keep_bytes=keep_bytes))
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE, thread_name_prefix="act"))
         setting = Setting(Layout(str(state_dir / "rendered"), str(state_dir / "run"), container_user()), pool)
         store = ports.rollouts
@@ -178,11 +190,13 @@ def ports_of(
     state: StateDir,
     wake: Callable[[str], None],
     in_force: Callable[[], DesiredState | None],
+    *,
+    keep_bytes: int | None = None,
 ) -> Iterator[Ports]:
     """Every real adapter; afterwards all that was opened is closed.
 
     `wake` is told in words that the engine changed something; `in_force` is the manifest in force, None before there
-    is one: the limits that adapters work with are read from it at every use.
+    is one: the limits that adapters work with are read from it at every use. `keep_bytes` is as for `loop_of`.
     """
     from reconciler.adapters.docker_engine import DockerEngine
     from reconciler.adapters.history_checkpoints import Checkpoints
@@ -212,6 +226,7 @@ def ports_of(
             lambda: secrets.token_hex(16),
             checkpoints=Checkpoints(key.sign, clock.monotonic),
             packs=True,
+            keep_bytes=keep_bytes,
         )
         stack.callback(history.close)
         engine = DockerEngine(

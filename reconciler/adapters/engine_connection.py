@@ -51,9 +51,9 @@ def default_address(base_url: str | None) -> str:
 def connect_to(base_url: str, version: str, timeout_s: float) -> docker.APIClient:
     """One client; `version` "auto" asks the engine which API it speaks."""
     client = docker.APIClient(
-        base_url=base_url,  # type: ignore[arg-type]
+        base_url=base_url,
         version=version,
-        timeout=timeout_s,
+        timeout=timeout_s,  # type: ignore[arg-type]
         num_pools=POOLS,
         max_pool_size=POOLED,
     )

@@ -60,6 +60,7 @@ class Mirror:
         self._url = url
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
+        self._known: dict[str, git_commit.RawCommit] = {}
 
     # ------------------------------------------------------------ the folder
 
@@ -178,19 +179,21 @@ class Mirror:
         """How `candidate` stands to `base`, as far as the history here says."""
         if candidate == base:
             return Followed(Relation.SAME)
-        count = git_output.number(self._read("rev-list", "--count", candidate))
         is_whole = not (self.folder / "shallow").exists()
         is_known = self.has(base)
         is_forward = is_known and self._is_ancestor(base, candidate)
         if not is_forward and not is_whole:
-            return Followed(Relation.UNKNOWN, history=count)
+            return self._not_followed(candidate)
         words = ["--topo-order", f"--max-count={BETWEEN_MAX}", candidate, *([f"^{base}"] if is_known else [])]
         between = git_output.ids(self._read("rev-list", *words))
         if len(between) == BETWEEN_MAX and is_forward:
-            return Followed(Relation.UNKNOWN, history=count)
+            return self._not_followed(candidate)
         if not is_whole and self._boundary() & set(between):
-            return Followed(Relation.UNKNOWN, history=count)  # a side branch is not known down to where it began
-        return Followed(Relation.FORWARD if is_forward else Relation.NOT_FORWARD, between, count)
+            return self._not_followed(candidate)  # a side branch is not known down to where it began
+        return Followed(Relation.FORWARD if is_forward else Relation.NOT_FORWARD, between)
+
+    def _not_followed(self, candidate: str) -> Followed:
+        return Followed(Relation.UNKNOWN, history=git_output.number(self._read("rev-list", "--count", candidate)))
 
     def _is_ancestor(self, base: str, candidate: str) -> bool:
         done = self._run(["merge-base", "--is-ancestor", base, candidate], self._limits(), fails=True)
@@ -209,11 +212,13 @@ class Mirror:
 
     def commits(self, commits: Sequence[str]) -> dict[str, git_commit.RawCommit]:
         """The commits' own words. Raises MirrorDamaged, and CommitError where one is none as git makes them."""
-        found: dict[str, git_commit.RawCommit] = {}
-        for start in range(0, len(commits), VERIFIED_AT_ONCE):
-            some = commits[start : start + VERIFIED_AT_ONCE]
+        found = {one: self._known[one] for one in commits if one in self._known}
+        unknown = [one for one in commits if one not in found]
+        for start in range(0, len(unknown), VERIFIED_AT_ONCE):
+            some = unknown[start : start + VERIFIED_AT_ONCE]
             for one, data in self._objects(some, "commit", LIST_MAX_BYTES).items():
                 found[one] = git_commit.read(data)
+        self._known = found
         return found
 
     def signatures(self, setting: Setting, commits: Sequence[str]) -> Iterator[bytes]:

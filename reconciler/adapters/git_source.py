@@ -11,11 +11,10 @@ branch that was deleted, history that was rewritten, and a stranger's commit are
 
 from __future__ import annotations
 
-import fcntl
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,11 +22,11 @@ from typing import Protocol
 
 import structlog
 
-from reconciler.adapters import clock
 from reconciler.adapters.git_command import Git, GitError
 from reconciler.adapters.git_follow import Follower, Look, Refusal
 from reconciler.adapters.git_signatures import Signers
 from reconciler.adapters.git_state import Kept, load_state, save_state
+from reconciler.adapters.git_turns import Turns
 from reconciler.adapters.git_watch import RefsWatch
 from reconciler.adapters.git_write import Change, Raced, Writer
 from reconciler.adapters.state_dir import StateDir
@@ -98,10 +97,9 @@ class GitSource:
         (folder / "home").mkdir(mode=0o700, parents=True, exist_ok=True)
         self._git = git or Git(folder / "home")
         self._follower = Follower(config, self._remote, folder, self._git, Signers(config, folder / "trust", owner))
-        self._folder = folder
-        self._working = threading.Lock()
         self._next_at: float | None = None
         self._hinted, self._stopping = threading.Event(), threading.Event()
+        self._turns = Turns(folder / "lock", self._follower.source, self._stopping)
         self._thread: threading.Thread | None = None
         self._watch: RefsWatch | None = None
         self._view = self._restored()
@@ -178,7 +176,7 @@ class GitSource:
 
     def _look_once(self, *, forgive: bool) -> None:
         try:
-            with self._alone(SYNC_S):
+            with self._turns.alone(SYNC_S):
                 if not self._stopping.is_set():
                     self._look(forgive=forgive)
         except Refused as refused:
@@ -286,7 +284,7 @@ class GitSource:
     def sync(self, timeout_s: float = SYNC_S) -> Synced:
         """Look now, and wait for it. Raises Refused where another look is still under way after `timeout_s`."""
         before = self._view.kept
-        with self._alone(timeout_s):
+        with self._turns.alone(timeout_s):
             self._look(forgive=True)
         return Synced(self.status(), self._view.kept != before)
 
@@ -295,7 +293,7 @@ class GitSource:
 
         Exactly that one: what follows it is judged as ever.
         """
-        with self._alone(SYNC_S):
+        with self._turns.alone(SYNC_S):
             refusal = self._view.refusal
             if refusal is None:
                 raise Refused(
@@ -328,7 +326,7 @@ class GitSource:
             raise Refused("write_back is not set up, so the manifest in git is its authors' to write. docs/git.md")
         writer = Writer(self._config, self._remote, self._state.path / "git", self._git)
         for _ in range(back.attempts):
-            with self._alone(SYNC_S), suppress(Raced):
+            with self._turns.alone(SYNC_S), suppress(Raced):
                 return self._written(writer, change, message)
         raise Refused(f"{self._follower.source}: others pushed {back.attempts} times while we tried to. Say it again.")
 
@@ -361,7 +359,7 @@ class GitSource:
             prefix = git_url.prefix(commit)
         except ValueError as error:
             return self._unknown(f"{commit[:64]!r}: {error}")
-        with self._alone(SYNC_S):
+        with self._turns.alone(SYNC_S):
             found = self._follower.fetch_tree(prefix)
             if isinstance(found, Trouble):
                 return self._unknown(found.message)
@@ -373,29 +371,3 @@ class GitSource:
     def _unknown(self, words: str) -> Loaded:
         digest = sha256(words.encode("utf-8", "replace")).hexdigest()
         return Loaded(digest, None, (self._problem(words),), parsed=False)
-
-    @contextmanager
-    def _alone(self, timeout_s: float) -> Iterator[None]:
-        """Nobody else works on our copy, in this process or another. Refused where somebody does for too long."""
-        give_up_at = clock.monotonic() + timeout_s
-        if not self._working.acquire(timeout=timeout_s):
-            raise self._busy(timeout_s)
-        try:
-            with (self._folder / "lock").open("ab") as lock:
-                while not _is_locked(lock.fileno()):
-                    if clock.monotonic() > give_up_at or self._stopping.wait(0.02):
-                        raise self._busy(timeout_s)
-                yield
-        finally:
-            self._working.release()
-
-    def _busy(self, timeout_s: float) -> Refused:
-        return Refused(f"{self._follower.source} is still being read after {timeout_s:g} s. Try again later.")
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -6,6 +6,7 @@ One process writes, under the lock of the state directory; any number may read, 
     history_live        the segment that is being written
     history_recovery    what a start finds and mends
     history_packing     finished segments compressed
+    history_retention   the oldest ones removed, where there is a limit
     history_reader      all segments as one log, for everybody
     history_segments    names and lines
     history_disk        every call that changes the disk
@@ -25,6 +26,7 @@ from reconciler.adapters.history_live import LiveSegment
 from reconciler.adapters.history_packing import packing
 from reconciler.adapters.history_reader import START, HistoryReader, Position
 from reconciler.adapters.history_recovery import cut_torn_tail, end_of_finished, free_in_quarantine, gap
+from reconciler.adapters.history_retention import retention
 from reconciler.adapters.history_segments import LIVE
 from reconciler.adapters.state_dir import translated
 from reconciler.core.desired import Json
@@ -50,12 +52,14 @@ class HistoryFile(HistoryReader):
         *,
         checkpoints: Checkpoints | None = None,
         packs: bool = False,
+        keep_bytes: int | None = None,
     ) -> None:
+        """`keep_bytes` is what finished segments may take on disk; None, or no `checkpoints`, keeps all of them."""
         super().__init__(directory)
         self._project, self._version, self._new_log_id = project, version, new_log_id
         self._max_segment_bytes = max_segment_bytes - (ROOM if checkpoints else 0)
-        self._checkpoints, self._packs = checkpoints, packs
-        self._packing: Iterator[None] = iter(())
+        self._checkpoints, self._packs, self._keep_bytes = checkpoints, packs, keep_bytes
+        self._chores: Iterator[None] = iter(())
         self._file = LiveSegment(self.directory)
         self._now = ""
         self._found: deque[dict[str, Json]] = deque()
@@ -93,7 +97,7 @@ class HistoryFile(HistoryReader):
                 if self._failed_sync:
                     self._leave_segment(timestamp)
                 self._write_found(timestamp)
-                self._packing = self._packing_of_now()
+                self._chores = self._chores_of_now()
             except BaseException:
                 self._file.close()
                 raise
@@ -130,7 +134,7 @@ class HistoryFile(HistoryReader):
             with suppress(StateError), translated(self._live):
                 self._finish()
         finally:
-            self._packing = iter(())
+            self._chores = iter(())
             self._file.close()
 
     # --- writing -----------------------------------------------------------------------------------------------
@@ -142,7 +146,7 @@ class HistoryFile(HistoryReader):
             if self._checkpoints and self._checkpoints.has_news:
                 self._write_checkpoint("segment", now)
             self._begin_segment({"kind": "segment_start", "reason": "size"}, self._last(), now)
-            self._packing = self._packing_of_now()
+            self._chores = self._chores_of_now()
         return self._put(record, now)
 
     def _put(self, record: Mapping[str, Json], now: str, *, again: bool = True) -> Link:
@@ -209,7 +213,7 @@ class HistoryFile(HistoryReader):
             with translated(self._live):
                 if self._checkpoints and (reason := self._checkpoints.due()):
                     self._write_checkpoint(reason, now)
-                next(self._packing, None)
+                next(self._chores, None)
         except StateError:
             self._file.close_unless_last()
         except BaseException:
@@ -227,14 +231,25 @@ class HistoryFile(HistoryReader):
         if self._checkpoints and self._checkpoints.has_news:
             self._write_checkpoint("closed", self._now)
 
-    def _write_checkpoint(self, reason: str, now: str) -> None:
-        """A record in which our key vouches for all before it, or that says why it does not."""
+    def _write_checkpoint(self, reason: str, now: str) -> bool:
+        """A record in which our key vouches for all before it, or that says why it does not; whether it does."""
         assert self._checkpoints is not None
-        self._put({"timestamp": now, **self._checkpoints.record(self._last(), reason)}, now)
+        record = self._checkpoints.record(self._last(), reason)
+        self._put({"timestamp": now, **record}, now)
         self._checkpoints.done()
+        return "signature" in record
 
-    def _packing_of_now(self) -> Iterator[None]:
-        return packing(self.directory) if self._packs else iter(())
+    def _chores_of_now(self) -> Iterator[None]:
+        """Compress, then remove what is too much: begun anew with every segment, a step after each record."""
+        if self._packs:
+            yield from packing(self.directory)
+        if self._keep_bytes is not None and self._checkpoints is not None:
+            yield from retention(
+                self.directory,
+                self._keep_bytes,
+                lambda record: self._write({"timestamp": self._now, **record}, self._now),
+                lambda: self._write_checkpoint("retention", self._now),
+            )
 
     # --- strangers and segments ----------------------------------------------------------------------------------
 

@@ -59,12 +59,13 @@ class HistoryReader:
         with self._segments() as segments:
             index, offset = _find(segments, position)
             is_behind = offset > 0 or position.seq == 0
-            for segment in segments[index:]:
-                with reading(segment) as file:
-                    if offset:
-                        file.seek(offset)
+            for segment, file in _opened(segments[index:]):
+                if offset and segment is segments[index]:
+                    file.seek(offset)
                     yield from _records(file, offset, position.seq, is_behind)
-                offset, is_behind = 0, True
+                else:
+                    yield from _records(file, 0, position.seq, is_behind)
+                is_behind = True
 
     def tail(self, count: int) -> list[dict[str, Json]]:
         """The last `count` records, oldest first."""
@@ -72,7 +73,8 @@ class HistoryReader:
         with self._segments() as segments:
             for segment in reversed(segments):
                 if len(lines) < count:
-                    lines = [*last_lines(segment, count - len(lines)), *lines]
+                    with suppress(FileNotFoundError):  # of the oldest, which was removed meanwhile
+                        lines = [*last_lines(segment, count - len(lines)), *lines]
         return [parse(line) for line in lines]
 
     def lines(self, longest: int = MAX_LINE_BYTES) -> Iterator[bytes]:
@@ -83,9 +85,8 @@ class HistoryReader:
     def segments(self, longest: int = MAX_LINE_BYTES) -> Iterator[tuple[str, Iterable[bytes]]]:
         """Each segment's file name and lines, oldest first; the lines are to be read before the next segment."""
         with self._segments() as segments:
-            for segment in segments:
-                with reading(segment) as file:
-                    yield self._name(segment), lines_of(file, longest)
+            for segment, file in _opened(segments):
+                yield self._name(segment), lines_of(file, longest)
 
     def verify(self, prev: Link | None = ORIGIN, *, full: bool = False, expected: Link | None = None) -> Report:
         """Walk the whole chain over all segments; see `formats.history.verify`.
@@ -97,7 +98,7 @@ class HistoryReader:
     def damage(self) -> list[dict[str, Json]]:
         """The records that say the log was changed or lost by another: each is the first of a segment."""
         with self._segments() as segments:
-            firsts = [parse(line) for segment in segments if (line := first_line(segment))]
+            firsts = [parse(line) for _, file in _opened(segments) if (line := file.readline(MAX_LINE_BYTES))]
         return [record for record in firsts if record.get("kind") in DAMAGE]
 
     def finished(self) -> list[Path]:
@@ -127,6 +128,21 @@ class HistoryReader:
         if isinstance(segment, int):
             return LIVE
         return segment.name if segment.exists() else packed(segment).name
+
+
+def _opened(segments: list[Segment]) -> Iterator[tuple[Segment, BufferedReader]]:
+    """Each with its lines. The oldest may have been removed since they were listed: then there are fewer of them."""
+    is_begun = False
+    for segment in segments:
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(reading(segment))
+            except FileNotFoundError:
+                if is_begun:
+                    raise
+                continue
+            is_begun = True
+            yield segment, file
 
 
 def _is_still(path: Path, fd: int | None) -> bool:
@@ -163,7 +179,8 @@ def _find(segments: list[Segment], position: Position) -> tuple[int, int]:
             start = sequence(first_line(segment))
             if start is None or start <= position.seq:
                 return index, position.offset
-    starts = [sequence(first_line(segment)) for segment in segments]
+    there = [sequence(file.readline(MAX_LINE_BYTES)) for _, file in _opened(segments)]
+    starts = [*(None for _ in segments[len(there) :]), *there]
     before = [index for index, start in enumerate(starts) if start is not None and start <= position.seq]
     return max(before, default=0), 0
 

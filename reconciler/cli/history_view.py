@@ -9,7 +9,7 @@ from reconciler.cli.terminal import Paint, cut, text_of
 from reconciler.formats.audit_words import MOVES, NO_NEWS, is_waiting
 
 QUIET = frozenset({"idle", "intent", "genesis", "segment_start", "checkpoint"})
-ALARMING = frozenset({"history_tampered", "history_corrupt", "odd"})
+ALARMING = frozenset({"history_tampered", "history_corrupt", "history_kept", "odd"})
 UNDER_WAY = frozenset({"pending", "skipped"})
 
 

@@ -16,7 +16,6 @@ from reconciler.log import visible
 def run(arguments: Namespace, options: Options, session: Session) -> int:
     from reconciler.adapters.history_file import HistoryReader
     from reconciler.cli.verify_view import verdict_lines
-    from reconciler.formats.history import ORIGIN
     from reconciler.formats.history_verdict import as_json, judge
 
     if not options.state_dir.is_dir():
@@ -27,7 +26,7 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
     named = _named_keys(arguments.key)
     verdict = judge(
         HistoryReader(options.state_dir).segments(),
-        arguments.after or ORIGIN,
+        arguments.after,
         expected=arguments.expect_checkpoint,
         full=arguments.full,
         trusted=_own_keys(options) if named is None else named,

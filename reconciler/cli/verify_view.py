@@ -14,6 +14,9 @@ def verdict_lines(verdict: Verdict, paint: Paint, key_file: str = "") -> Iterato
     chain = verdict.chain
     span = f", {_moment(verdict.first_at)} to {_moment(verdict.last_at)} UTC" if chain.first else ""
     yield f"{_of(chain.lines, 'record')} in {_of(len(verdict.files), 'file')}{span}"
+    if removal := verdict.removal:
+        yield f"begins    behind record {removal.last.seq:,}: the older ones were removed to keep within the limit,"
+        yield f"          says record {removal.said_by:,} of {_moment(removal.said_at)}, and a signature vouches for it"
     yield from _chain(verdict, paint)
     yield from _signatures(verdict, paint, key_file)
     yield from (f"told      {_told(record)}" for record in verdict.told)

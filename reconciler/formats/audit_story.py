@@ -312,12 +312,16 @@ KINDS = {
     "history_corrupt": Story._log_itself,
     "history_recovered": Story._log_itself,
     "storage_recovered": Story._log_itself,
+    "history_pruned": Story._log_itself,
+    "history_kept": Story._log_itself,
 }
 _LOG = {
     "history_tampered": "History changed by another",
     "history_corrupt": "History damaged",
     "history_recovered": "History recovered after a crash",
     "storage_recovered": "History writable again",
+    "history_pruned": "Old history removed",
+    "history_kept": "History over its limit",
 }
 _MENDING = frozenset({"create", "start", "connect", "write", "delete", "set traffic", "create network"})
 _MESSAGES = {"max_error_rate": "Error rate exceeds 1% threshold", "max_p99_latency_ms": "P99 latency exceeds 500ms"}

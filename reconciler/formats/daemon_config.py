@@ -52,6 +52,7 @@ class DaemonConfig:
     metrics_port: int | None = None
     group: str | None = None
     webhook: WebhookConfig | None = None
+    history_keep_bytes: int | None = None
     log_level: str | None = None
     log_json: bool | None = None
 
@@ -107,7 +108,7 @@ def _config(root: Node, findings: Findings) -> DaemonConfig:
     if git is not None and manifest is not None:
         key = root.mapping["source"].keys["manifest"]
         findings.problem(key, "source.manifest stands beside source.git. Keep one: git.path says where it is in there.")
-    hook = root.at("webhook")
+    hook, keep = root.at("webhook"), root.at("history", "keep")
     return DaemonConfig(
         git=_git(git, findings) if git is not None else None,
         manifest=_text(manifest),
@@ -116,6 +117,7 @@ def _config(root: Node, findings: Findings) -> DaemonConfig:
         metrics_port=_whole(root.at("metrics_port")),
         group=_text(root.at("group")),
         webhook=_webhook(hook, findings) if hook is not None else None,
+        history_keep_bytes=_size(keep, LEAST_BYTES, findings) if keep is not None else None,
         log_level=_text(root.at("log", "level")),
         log_json=_flag(root.at("log", "json")),
     )

@@ -163,6 +163,12 @@ def claimed(line: bytes) -> Link | None:
     return Link(int(header[3]), header[1].decode()) if header else None
 
 
+def claimed_before(line: bytes) -> Link | None:
+    """What a line says it follows, right or wrong; ORIGIN for the first record."""
+    header = _HEADER.match(line)
+    return Link(int(header[3]) - 1, header[2].decode()) if header else None
+
+
 def _check_json(line: bytes, link: Link) -> None:
     try:
         record = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain as joined
 
 from reconciler.core.desired import Json
-from reconciler.formats.history_chain import Link, parse
+from reconciler.formats.history_chain import ORIGIN, Link, claimed_before, parse
 from reconciler.formats.history_checkpoint import Notary, Signer, Vouched, fingerprint, public_line
-from reconciler.formats.history_walk import Report, verify
+from reconciler.formats.history_pruned import Removal, removals
+from reconciler.formats.history_walk import Break, Report, verify
 
 MAX_TOLD = 20
 DAMAGE = frozenset({"history_tampered", "history_corrupt"})
@@ -31,7 +33,8 @@ class Verdict:
     """`trusted` are the keys that were to be believed; `must_be_signed` where somebody named them.
 
     `first_at` and `last_at` are the timestamps of the first and the last record, empty where they have none. `told`
-    are records in which the writer said that somebody else had changed the log, the first few.
+    are records in which the writer said that somebody else had changed the log, the first few. `removal` is the one
+    that accounts for records that are not there any more.
     """
 
     chain: Report
@@ -43,6 +46,7 @@ class Verdict:
     vouched: Vouched
     trusted: frozenset[bytes]
     must_be_signed: bool
+    removal: Removal | None = None
 
     @property
     def vouched_up_to(self) -> int:
@@ -63,16 +67,29 @@ class Verdict:
 
 def judge(
     segments: Iterable[tuple[str, Iterable[bytes]]],
-    prev: Link | None,
+    prev: Link | None = None,
     *,
     expected: Link | None = None,
     full: bool = False,
     trusted: frozenset[bytes] = frozenset(),
     must_be_signed: bool = False,
 ) -> Verdict:
-    """Read every line once; `prev`, `expected` and `full` as in `history_walk.verify`."""
+    """Read every line once; `expected` and `full` as in `history_walk.verify`.
+
+    `prev` is what the first line must follow. Without it a log begins with its first record, or behind what a signed
+    record in it says was removed.
+    """
     reading = _Reading(segments)
-    chain = verify(reading.lines(), prev, full=full, expected=expected)
+    lines = reading.lines()
+    first = next(lines, b"")
+    start = prev or claimed_before(first) or ORIGIN
+    chain = verify(joined([first] if first else [], lines), start, full=full, expected=expected)
+    vouched = reading.notary.vouched()
+    removal = None
+    if prev is None and start.seq:
+        believed = [one for one in vouched.signers if one.key in trusted or not must_be_signed]
+        removal = reading.accounted(start, max((one.last for one in believed), default=0))
+        chain = chain if removal else _with_break(chain, start)
     return Verdict(
         chain=chain,
         files=tuple(reading.files),
@@ -80,10 +97,18 @@ def judge(
         first_at=_timestamp(reading.first),
         last_at=_timestamp(reading.last),
         told=tuple(reading.told),
-        vouched=reading.notary.vouched(),
+        vouched=vouched,
         trusted=trusted,
         must_be_signed=must_be_signed,
+        removal=removal,
     )
+
+
+def _with_break(chain: Report, start: Link) -> Report:
+    """The report of a log whose beginning is missing, and nobody who can be believed says why."""
+    reason = f"record {start.seq + 1} begins the log, and no signed record says that those before it were removed"
+    missing = Break(1, 0, reason)
+    return replace(chain, breaks=chain.breaks + 1, first_break=missing, found=(missing, *chain.found))
 
 
 class _Reading:
@@ -95,6 +120,8 @@ class _Reading:
         self.files: list[tuple[str, int]] = []
         self.told: list[dict[str, Json]] = []
         self.first = self.last = b""
+        self._removals: list[Removal] = []
+        self._lacks_beginning = False
 
     def lines(self) -> Iterator[bytes]:
         for name, lines in self._segments:
@@ -103,12 +130,20 @@ class _Reading:
             for count, line in enumerate(self.notary.passing(lines), 1):
                 if count == 1:
                     self._begin(line)
+                if self._lacks_beginning:
+                    self._removals += removals(line)
                 yield line
             self.files.append((name, count))
             self.last = line if line.endswith(b"\n") else self.last
 
+    def accounted(self, start: Link, vouched_up_to: int) -> Removal | None:
+        """The record that says that everything up to `start` was removed, if somebody vouches for it."""
+        return next((one for one in self._removals if one.last == start and one.said_by <= vouched_up_to), None)
+
     def _begin(self, line: bytes) -> None:
-        self.first = self.first or line
+        if not self.first:
+            self.first = line
+            self._lacks_beginning = (claimed_before(line) or ORIGIN).seq > 0
         record = parse(line)
         if record.get("kind") in DAMAGE and len(self.told) < MAX_TOLD:
             self.told.append(record)
@@ -133,6 +168,7 @@ def as_json(verdict: Verdict) -> dict[str, Json]:
     return {
         "whole": verdict.is_whole,
         "records": chain.lines,
+        "removed": _removal(verdict.removal),
         "first": {"seq": chain.first.seq, "timestamp": verdict.first_at} if chain.first else None,
         "last": last,
         "files": [{"file": name, "lines": count} for name, count in verdict.files],
@@ -147,6 +183,12 @@ def as_json(verdict: Verdict) -> dict[str, Json]:
         "bad": [{"seq": seq, "reason": reason} for seq, reason in vouched.bad],
         "vouched_up_to": verdict.vouched_up_to,
     }
+
+
+def _removal(removal: Removal | None) -> Json:
+    if removal is None:
+        return None
+    return {"up_to": removal.last.seq, "hash": removal.last.hash, "said_by": removal.said_by, "at": removal.said_at}
 
 
 def _signer(signer: Signer, verdict: Verdict) -> dict[str, Json]:

@@ -159,6 +159,77 @@ def test_archived_segments_are_begun_behind(run: Run, state: Path) -> None:
     assert run("verify", "--after", f"{last['seq']}:{'0' * 64}").code == 1
 
 
+# --- a log with a limit
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A signed log whose first segments were removed by the writer, and its public key beside it."""
+    folder = tmp_path_factory.mktemp("pruned")
+    (folder / "state").mkdir()
+    key = HistoryKey(folder / "state")
+    log = HistoryFile(
+        folder / "state", "demo", "1", lambda: "id", 6_000, checkpoints=Checkpoints(key.sign, lambda: 0.0, 12),
+        keep_bytes=8_000,
+    )  # fmt: skip
+    for number in range(60):
+        log.append({"kind": "cycle", "number": number, "policy": "PASS", "pad": "x" * 300}, NOW)
+    log.close()
+    (folder / "auditor.pub").write_text(f"{key.public()}\n")
+    return folder
+
+
+@pytest.fixture
+def rest(pruned: Path, state_dir: Path) -> Path:
+    return Path(shutil.copytree(pruned / "state", state_dir))
+
+
+def test_a_log_whose_beginning_was_removed_by_the_writer_is_whole_and_says_so(
+    run: Run, rest: Path, pruned: Path
+) -> None:
+    first = json.loads(lines_of(rest)[0])
+    assert first["seq"] > 1
+    for words in ([], ["--key", str(pruned / "auditor.pub")]):
+        result = run("verify", "--full", *words)
+        assert (result.code, f"begins    behind record {first['seq'] - 1:,}:" in result.out) == (0, True), result
+        code, said = alone(rest, *words)
+        assert (code, f"that those up to {first['seq'] - 1} were removed" in said) == (0, True), said
+    found = json.loads(run("verify", "-o", "json").out)
+    assert (found["removed"]["up_to"], found["removed"]["hash"]) == (first["seq"] - 1, first["prev"])
+    assert found["removed"]["said_by"] <= found["vouched_up_to"]
+    assert run("verify", "--after", f"{first['seq'] - 1}:{first['prev']}").code == 0
+    assert run("audit", "--out", "-").code == 0
+    assert "history_pruned" in run("history", "-n", "0").out.replace(" ", "_")
+
+
+CUTS: dict[str, Change] = {
+    "one record more gone": lambda lines: lines[1:],
+    "nothing left that accounts for it": lambda lines: [line for line in lines if b"history_pruned" not in line],
+    "only a part that accounts for nothing": lambda lines: lines[-3:],
+    "no signature behind the account": lambda lines: lines[
+        : max(at for at, line in enumerate(lines) if b"history_pruned" in line and named(line, lines[0])) + 1
+    ],
+    "the account changed": lambda lines: [
+        line.replace(b'"reason":"the finished', b'"reason":"The finished') for line in lines
+    ],
+}
+
+
+def named(line: bytes, first: bytes) -> bool:
+    begin = json.loads(first)
+    return f"{begin['seq'] - 1}:{begin['prev']}".encode() in line
+
+
+@pytest.mark.attack("V")
+@pytest.mark.control("K16")
+@pytest.mark.parametrize("name", CUTS)
+def test_a_beginning_that_nobody_accounts_for_is_seen_by_both_verifiers(run: Run, rest: Path, name: str) -> None:
+    put(rest, CUTS[name](lines_of(rest)))
+    assert run("verify").code == 1
+    code, said = alone(rest)
+    assert (code, "WHOLE" in said) == (1, False)
+
+
 @pytest.mark.parametrize("link", ["7", "0:" + "a" * 64, "7:" + "A" * 64, "7:abc", ":", "7:" + "a" * 65])
 def test_what_is_no_link_is_wrong_usage(run: Run, state: Path, link: str) -> None:
     assert run("verify", "--expect-checkpoint", link).code == 64

@@ -39,6 +39,7 @@ state_dir: /var/lib/swiftdeploy
 metrics_port: 0
 group: docker
 webhook: {{listen: "[::1]:9000", path: /push, secret_file: /etc/swiftdeploy/hook, kind: gitea}}
+history: {{keep: 2g}}
 log: {{level: debug, json: true}}
 x-mine: whatever
 """
@@ -99,6 +100,7 @@ def test_every_key_arrives() -> None:
         metrics_port=0,
         group="docker",
         webhook=WebhookConfig("/etc/swiftdeploy/hook", "::1", 9000, "/push", HookKind.GITEA),
+        history_keep_bytes=2 * 2**30,
         log_level="debug",
         log_json=True,
     )

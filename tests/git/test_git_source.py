@@ -155,7 +155,7 @@ def test_reading_never_waits_for_git(world: World) -> None:
     world.repo.commit(1)
     source = world.source()
     source.sync()
-    with source._working:  # a look that hangs
+    with source._turns.here:  # a look that hangs
         began = time.thread_time()
         for _ in range(100):
             source.load()
@@ -164,7 +164,7 @@ def test_reading_never_waits_for_git(world: World) -> None:
 
 def test_an_operator_is_told_when_a_look_does_not_end(world: World) -> None:
     source = world.source()
-    with source._working, pytest.raises(Refused, match="still being read"):
+    with source._turns.here, pytest.raises(Refused, match="still being read"):
         source.sync(timeout_s=0.01)
 
 
