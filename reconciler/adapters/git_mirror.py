@@ -44,7 +44,10 @@ class MirrorDamaged(GitError):
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """How far a candidate's history was followed, and what came between it and the accepted commit (newest first)."""
+    """How far a candidate's history was followed, and what came between it and the accepted commit (newest first).
+
+    Where the accepted one was not met, `history` is how many commits were looked at.
+    """
 
     relation: Relation
     between: tuple[str, ...] = ()

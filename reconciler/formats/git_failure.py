@@ -9,6 +9,7 @@ from reconciler.core.trust import Kind, Trouble
 from reconciler.log import visible
 
 SAID_MAX = 300
+_READ_MAX = 4096
 
 _KNOWN: tuple[tuple[str, Kind, str], ...] = (
     (
@@ -23,7 +24,7 @@ _KNOWN: tuple[tuple[str, Kind, str], ...] = (
         "what it sends is larger than `max_bytes` allows, or than there is room for",
     ),
     (
-        r"host key verification failed|no .* host key is known",
+        r"host key verification failed|no .{1,40} host key is known",
         Kind.UNREACHABLE,
         "the server's host key is not in `known_hosts`, or is another one. Compare it, then add it there",
     ),
@@ -74,12 +75,12 @@ _KNOWN: tuple[tuple[str, Kind, str], ...] = (
         "the server only gives files, and does not speak git's protocol. Use one that does",
     ),
     (
-        r"repository .*not found|returned error: 404|not appear to be a git repository|repository not exported",
+        r"repository .{0,200}not found|returned error: 404|not appear to be a git repository|repository not exported",
         Kind.UNREACHABLE,
         "there is no repository here, or we may not see it. Look at the address",
     ),
     (
-        r"transport '.*' not allowed",
+        r"transport '.{1,40}' not allowed",
         Kind.UNREACHABLE,
         "it wants to be read in a way that is not allowed",
     ),
@@ -92,7 +93,7 @@ _NOISE = re.compile(r"^(?:remote: ?)?(?:fatal|error|warning): ", re.IGNORECASE)
 
 def trouble(said: str, doing: str, secrets: Iterable[str] = ()) -> Trouble:
     """The trouble that git's standard error tells of, while `doing` ("looking at https://…")."""
-    said = without(said, secrets)
+    said = _short(without(said, secrets))
     for pattern, kind, words in _PATTERNS:
         if pattern.search(said):
             return Trouble(kind, f"{doing}: {words} (git says: {quoted(said)})")
@@ -105,7 +106,13 @@ def trouble(said: str, doing: str, secrets: Iterable[str] = ()) -> Trouble:
 
 def may_be_damage(said: str) -> bool:
     """Whether our own copy may be damaged, going by what git complains of: nothing else explains it."""
+    said = _short(said)
     return not any(pattern.search(said) for pattern, _, _ in _PATTERNS)
+
+
+def _short(said: str) -> str:
+    """Its beginning and its end: most of what is said may be the server's words, and they may be many."""
+    return said if len(said) <= 2 * _READ_MAX else f"{said[:_READ_MAX]}\n{said[-_READ_MAX:]}"
 
 
 def is_same(one: Trouble | None, other: Trouble | None) -> bool:

@@ -170,7 +170,7 @@ def test_nothing_goes_that_no_signature_covers_and_a_record_says_so(tmp_path: Pa
     assert "history_pruned" not in kinds(tmp_path / "s")
 
 
-@pytest.mark.parametrize("how", ["changed", "cut", "removed"])
+@pytest.mark.parametrize("how", ["changed", "cut", "a line gone", "removed"])
 def test_what_somebody_changed_stays_as_evidence(tmp_path: Path, how: str) -> None:
     made = limited(tmp_path / "s", keep_bytes=None)
     fill(made, 100, pad=150)
@@ -181,7 +181,9 @@ def test_what_somebody_changed_stays_as_evidence(tmp_path: Path, how: str) -> No
     if how == "removed":
         second.unlink()
     else:
-        second.write_bytes(content.replace(b"xxx", b"xyx", 1) if how == "changed" else content[:-40])
+        first, *others = content.splitlines(keepends=True)
+        damaged = {"changed": content.replace(b"xxx", b"xyx", 1), "cut": content[:-40]}
+        second.write_bytes(damaged.get(how, b"".join([first, *others[1:]])))
     before = names(tmp_path / "s")
     again = limited(tmp_path / "s")
     fill(again, 60, start=100, pad=150)

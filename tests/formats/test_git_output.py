@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from reconciler.core.trust import Kind, Signature, Signed
@@ -242,3 +244,12 @@ def test_a_trouble_that_only_took_longer_is_the_same() -> None:
     assert not git_failure.is_same(one, None)
     refused = git_failure.Trouble(Kind.NOT_FORWARD, "12 ms")
     assert not git_failure.is_same(refused, git_failure.Trouble(Kind.NOT_FORWARD, "13 ms"))
+
+
+@pytest.mark.fault("GT1")
+@pytest.mark.parametrize("word", ["no ", "repository ", "transport '", "\r", "error: ", "object "])
+def test_a_server_that_says_the_same_for_ever_costs_nothing(word: str) -> None:
+    began = time.process_time()
+    trouble = git_failure.trouble(word * (64_000 // len(word)) + "\nfatal: Authentication failed", "reading h")
+    assert "token_file" in trouble.message
+    assert time.process_time() - began < 0.5
