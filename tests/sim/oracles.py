@@ -142,8 +142,12 @@ class Oracles:
     def hurt(self, world: Any) -> None:
         """The world did something to containers, nginx or the clock; how requests move by it is nobody's doing."""
         self.hurt_at = world.cycles
-        if world.proxy.live is not None:
-            self.splits = {name: self.split(world, name) for name in ("app", "shop")}
+        if world.proxy.live is None:
+            return
+        self.splits = {name: self.split(world, name) for name in ("app", "shop")}
+        for service, found in self.splits.items():
+            if not any(name == service for name, _ in self.proven):  # its first deployment came with it
+                self.proven |= {(service, image) for image in found if image != "nobody"}
 
     def mislead(self, world: Any) -> None:
         """An old list was given for a new one, which Docker never does: what came of it takes some cycles to mend."""

@@ -16,8 +16,8 @@ from tests.sim.schedule import Schedule, run
 from tests.sim.shrink import REGRESSIONS, kept
 from tests.sim.world import FAULTS
 
-CHUNKS, EACH = 25, 2000
-"""So many seeds run in `make test`, in pieces small enough to be shared out."""
+CHUNKS, EACH = 10, 5000
+"""So many seeds run in `make test`, in pieces that processes can share out."""
 KINDS = (*FAULTS[:6], "raise EngineError", "raise MemoryError")
 """Those that end alike are told apart in `python -m tests.sim singles` only."""
 SAMPLE = (

@@ -50,6 +50,7 @@ class Watch:
         self._known: frozenset[str] = frozenset()
         self._fired = 0
         self._at = 0.0
+        self._decided = 0.0
         self._tick_s = 0.0
 
     def clone(self) -> Watch:
@@ -72,8 +73,8 @@ class Watch:
     def begin(self, world: Any) -> None:
         """A cycle begins."""
         self._known, self._fired = frozenset(), len(world.fired)
-        now = world.clock.now()
-        self._tick_s, self._at = min(LONGEST_TICK_S, max(0.0, now - self._at)), now
+        self._at = world.clock.now()
+        self._tick_s = min(LONGEST_TICK_S, max(0.0, self._at - self._decided))
 
     def heard(self, world: Any, domain: str, service: str, verdict: Verdict, level: Mapping[Place, int]) -> None:
         """OPA answered."""
@@ -128,7 +129,8 @@ class Watch:
     # ---------------------------------------------------------------- cycles
 
     def end(self, world: Any, cycle: Cycle, oracles: Any, *, is_calm: bool) -> None:
-        """A cycle is over; counted where it was a clean one."""
+        """A cycle is over; counted where it was a clean one. Where nothing could be decided no clock moves on."""
+        self._decided = self._at if cycle.decisions else self._decided
         is_clean = is_calm and not cycle.errors and len(world.fired) == self._fired and world.proxy.live is not None
         is_clean = is_clean and not world.proxy.hangs and not world.proxy.ignores and not world.engine.is_down
         if not is_clean or oracles.torn_down or world.in_force is not world.desired:
