@@ -8,10 +8,11 @@ is loaded by `configure`.
 from __future__ import annotations
 
 import json as json_format
+import os
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
-from typing import Any, ClassVar, TextIO, cast
+from typing import Any, ClassVar, TextIO
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -55,7 +56,7 @@ def configure(json: bool | None = None, level: str = "info", stream: TextIO | No
             _Readable(colour=out.isatty()) if readable else _as_json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", out)),
+        logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )
     _hear_libraries(max(LEVELS[level], LEVELS["warning"]))
@@ -75,14 +76,29 @@ class _Careful:
         return self._stream.isatty()
 
     def write(self, text: str) -> None:
-        """Written, or lost."""
+        """Written, or lost. Straight to the descriptor where there is one: a signal's handler may write, too."""
         with suppress(OSError, ValueError):
-            self._stream.write(text)
+            try:
+                descriptor = self._stream.fileno()
+            except OSError:  # a stream in memory
+                self._stream.write(text)
+                return
+            left = text.encode("utf-8", "backslashreplace")
+            while left:
+                left = left[os.write(descriptor, left) :]
 
-    def flush(self) -> None:
-        """What was written is out, or lost."""
-        with suppress(OSError, ValueError):
-            self._stream.flush()
+
+class _Lines:
+    """A logger for structlog without a lock: whoever holds one when a signal comes would wait for itself."""
+
+    def __init__(self, out: _Careful) -> None:
+        self._out = out
+
+    def msg(self, message: str) -> None:
+        """One line."""
+        self._out.write(f"{message}\n")
+
+    log = debug = info = warn = warning = error = err = critical = fatal = failure = exception = msg
 
 
 def _as_json(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:

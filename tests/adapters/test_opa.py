@@ -440,6 +440,7 @@ def test_a_stopped_opa_is_late_and_no_later_than_the_deadline(binary: str) -> No
     with engine(binary, desired()) as started:
         started.wait()
         started.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, started.process.pid, os.WSTOPPED)  # until then one of its threads may still answer
         before = time.monotonic()
         verdict = opa.OpaPolicy(started.socket_for, started.token, lambda: 0.3).evaluate("canary", {}, started.revision)
         assert (verdict.known, verdict.reason) == (False, "OPA did not answer within 0.3 s")

@@ -144,7 +144,7 @@ class Stage:
         assert result.outcome is Outcome.OK, (action, result)
         return result
 
-    def until(self, condition: Callable[[], bool], limit_s: float = 15.0) -> None:
+    def until(self, condition: Callable[[], bool], limit_s: float = 60.0) -> None:
         """Wait for a condition, with a limit."""
         give_up = time.monotonic() + limit_s
         while not condition():

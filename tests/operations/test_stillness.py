@@ -11,7 +11,7 @@ from reconciler.operations.stillness import ENDED_BY_RESUME, GLASS_S
 from tests.operations.desk_world import GOOD, Desk
 
 SHUT = GOOD + "sync: {windows: [{kind: deny, schedule: '0 0 * * *', duration: 24h, reason: inventory}]}\n"
-NIGHTLY = GOOD + "sync: {windows: [{kind: allow, schedule: '0 2 * * *', duration: 1h}]}\n"
+NIGHTLY = GOOD + "sync: {windows: [{kind: allow, schedule: '10 0 * * *', duration: 1h}]}\n"
 
 
 def kills_the_container(desk: Desk) -> None:
@@ -123,9 +123,9 @@ def test_a_rollout_under_way_goes_on_and_what_falls_is_healed(deployed: Desk) ->
 
 def test_it_begins_by_itself_when_the_window_opens(deployed: Desk) -> None:
     deployed.write(NIGHTLY.replace("demo:1", "demo:2"))
-    deployed.goes_on(3000)
+    deployed.goes_on(500)
     assert deployed.images() == ["demo:1"]
-    deployed.goes_on(2 * 3600)
+    deployed.goes_on(200)
     assert deployed.images() != ["demo:1"]
 
 

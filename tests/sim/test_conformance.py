@@ -171,12 +171,25 @@ def do(stage: Stage, step: Step) -> Outcome | None:
         "policy": lambda: SetRestartPolicy(ref, "unless-stopped"),
     }
     if verb in acts:
-        return stage.apply(acts[verb]()).outcome
+        return _ended(stage, acts[verb]())
     if verb == "die":
         stage.world.kill(full)
     else:
         stage.world.by_hand(stage, verb, name)  # type: ignore[attr-defined]
     return None
+
+
+def _ended(stage: Stage, action: Any) -> Outcome:
+    """How it ended: a busy engine may take longer than the adapter waits."""
+    outcomes = [stage.apply(action).outcome]
+
+    def is_over() -> bool:
+        if outcomes[-1] is Outcome.PENDING:
+            outcomes.append(stage.apply(action).outcome)
+        return outcomes[-1] is not Outcome.PENDING
+
+    stage.until(is_over)
+    return outcomes[-1]
 
 
 def picture(stage: Stage) -> list[tuple[Any, ...]]:

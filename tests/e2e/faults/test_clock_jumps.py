@@ -18,7 +18,7 @@ from tests.e2e.faults.crash_stack import CrashStack, traffic
 from tests.e2e.faults.engine_proxy import EngineProxy, rewritten
 from tests.e2e.stack import wait_for
 
-LIMIT_S = 90.0
+LIMIT_S = 240.0
 STEP_S, WATCH_S = 5, 5
 ROLLOUT = f"rollout: {{steps: [{{weight: 80, duration: {STEP_S}s}}], watch: {WATCH_S}s, health_deadline: 30s}}"
 EVIDENCE = "  canary: {warmup_seconds: 1, min_evidence_seconds: 2, min_requests: 20}\n"
