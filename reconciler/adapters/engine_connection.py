@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import docker
 import docker.errors
 import requests
 import urllib3
+from docker.transport import UnixHTTPAdapter
 
 from reconciler.adapters import docker_decode as decode
 from reconciler.adapters.engine_guard import guarded
@@ -40,7 +41,8 @@ Found = TypeVar("Found")
 
 
 POOLS, POOLED = 4, 2
-"""docker-py keeps a pool for each URL, and most of ours are asked once: more of them only hold sockets open."""
+"""docker-py keeps a pool for each URL, 25 of them whatever it is told, and most of ours are asked once: each client
+(there is one a thread) would hold up to 25 idle sockets of the engine's."""
 
 
 def default_address(base_url: str | None) -> str:
@@ -50,13 +52,11 @@ def default_address(base_url: str | None) -> str:
 
 def connect_to(base_url: str, version: str, timeout_s: float) -> docker.APIClient:
     """One client; `version` "auto" asks the engine which API it speaks."""
-    client = docker.APIClient(
-        base_url=base_url,
-        version=version,
-        timeout=timeout_s,  # type: ignore[arg-type]
-        num_pools=POOLS,
-        max_pool_size=POOLED,
-    )
+    client = docker.APIClient(base_url=base_url, version=version, timeout=timeout_s)  # type: ignore[arg-type]
+    if base_url.startswith("unix://"):
+        patience: Any = timeout_s
+        few = UnixHTTPAdapter(f"http+{base_url}", patience, pool_connections=POOLS, max_pool_size=POOLED)
+        client.mount("http+docker://", few)
     # A proxy from the environment never leads to the engine, and looking for one costs more than a call.
     client.trust_env = False
     return guarded(client)

@@ -15,6 +15,7 @@ from contract_worlds import TEST_IMAGE, DockerWorld, Stage
 
 from reconciler.adapters.clock import monotonic
 from reconciler.adapters.docker_engine import DockerEngine
+from reconciler.adapters.engine_connection import POOLS, connect_to, or_none
 from reconciler.adapters.engine_events import EngineEvents
 from reconciler.adapters.port_listeners import can_bind
 from reconciler.core.container import LABEL, PublishedPort
@@ -199,7 +200,7 @@ def test_the_stop_signal_comes_first_and_the_kill_after_the_grace(docker_stage: 
 @pytest.mark.fault("B22")
 @on_docker
 def test_running_out_of_memory_is_seen(docker_stage: Stage) -> None:
-    fills = ("sh", "-c", "cat /dev/zero > /tmp/x; sleep 9")
+    fills = ("sh", "-c", "cat /dev/zero > /tmp/x; sleep 2")
     spec = docker_stage.spec(command=fills, tmpfs=("/tmp:size=900m",), memory_bytes=16 << 20)
     docker_stage.must(docker_stage.creation("a", spec))
     docker_stage.must(StartContainer(docker_stage.name("a")))
@@ -294,3 +295,12 @@ def test_a_whole_look_is_quick(docker_stage: Stage) -> None:
         assert len(docker_stage.observe(images=(TEST_IMAGE,)).containers) == 3
         took.append(monotonic() - begun)
     assert min(took) < 0.060
+
+
+def test_questions_about_many_containers_hold_few_connections() -> None:
+    client = connect_to("unix:///var/run/docker.sock", "auto", 10.0)
+    with contextlib.closing(client):
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(60):
+            assert or_none(lambda number=number: client.inspect_container(f"nobody-{number}")) is None  # type: ignore[misc]
+        assert len(os.listdir("/proc/self/fd")) - before <= POOLS
