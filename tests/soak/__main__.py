@@ -165,7 +165,7 @@ def _growth(watcher: Watcher) -> list[Row]:
     for what, value, most in (
         ("resident memory, MB", lambda s: s.rss_mb, 3.0),
         ("open descriptors", lambda s: float(s.descriptors), 2.0),
-        ("threads", lambda s: float(s.threads), 2.0),
+        ("threads (pools fill up)", lambda s: float(s.threads), 6.0),
         ("containers of the project", lambda s: float(s.containers), 2.0),
         ("files of the state", lambda s: float(s.state_files), 60.0),
     ):

@@ -41,7 +41,7 @@ class Operations:
     def one(self) -> Done:
         names = ["healthy"] * 5 + ["bad"] * 4 + ["env", "memory", "comment", "replicas", "limit", "broken"]
         names += ["kill", "kill_opa", "hup", "words"]
-        name = self.random.choice(names)
+        name = self.random.choice([*names, *["kill"] * 6] if self.may_kill else names)
         time.sleep(self.random.uniform(0, PAUSE_S))
         began = time.monotonic()
         try:
@@ -85,7 +85,7 @@ class Operations:
     def _rollout(self, what: str, **changes: Any) -> tuple[str, str]:
         """Write it, disturb it while its canary has a share, and wait for the end."""
         site, is_bad = self.site, what in BAD_KINDS
-        before, quarantined = site.service()["revision"], len(site.service()["quarantined"])
+        before, quarantined = site.service()["revision"], site.service()["quarantined"]
         site.wanted(**changes)
         until("its begin", lambda: site.service()["rollout"] or self._is_over(before, quarantined), LIMIT_S)
         disturbance = self.random.choice(self._disturbances(is_bad))
@@ -110,10 +110,11 @@ class Operations:
     def _has_share(self) -> bool:
         return bool((self.site.service()["rollout"] or {}).get("weight"))
 
-    def _is_over(self, before: str, quarantined: int) -> bool:
+    def _is_over(self, before: str, quarantined: list[Any]) -> bool:
+        """Another revision is stable, or another was given up (a list of limited length: its length says nothing)."""
         status = self.site.status()
         service = status["services"][0]
-        is_other = service["revision"] != before or len(service["quarantined"]) > quarantined
+        is_other = service["revision"] != before or service["quarantined"] != quarantined
         return bool(
             service["phase"] == "stable"
             and is_other
@@ -131,7 +132,7 @@ class Operations:
         always: list[Callable[[], None] | None] = [None, None, None]
         always += [self._opa_dies, self._remove_canary, self._hang_up, self._pause_resume, self._suspend_resume]
         always += [] if is_bad else [self._promote]
-        return [*always, self._daemon_dies, self._daemon_dies] if self.may_kill else always
+        return [*always, *[self._daemon_dies] * 8] if self.may_kill else always
 
     def _daemon_dies(self) -> None:
         self.site.die()
