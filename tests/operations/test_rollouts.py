@@ -302,7 +302,7 @@ def test_a_canary_that_takes_no_chaos_is_an_error_and_no_record(held: Desk, answ
 def test_why_is_the_services_part_of_the_status(held: Desk) -> None:
     (found,) = held.status()["services"]
     why = held.ask("why")[1][-1]["value"]
-    assert why.keys() == found.keys()
+    assert why.keys() == found.keys() | {"commit"}
     assert why["rollout"]["phase"] == "analyzing"
     with pytest.raises(Refused, match="there is no service 'db'"):
         held.ask("why", service="db")
