@@ -151,15 +151,16 @@ class Rollouts:
         return (e for e in events if e["event"] != "step" and "stands in for" not in str(e.get("text", "")))
 
     def _gate(self, request: Request, loop: Loop, service: Service) -> Generator[Event, None, Verdict]:
-        """Policy's answer to the operator's question, on the last window; waits for a measurement."""
-        began = loop.ports.clock.monotonic()
+        """Policy's answer to the operator's question, on the last window; waits for a measurement from now on."""
+        began, said_at = loop.ports.clock.monotonic(), loop.ports.clock.now()
         verdict = unknown("canary", "nothing was measured yet")
         for cycle in loop.follow(Trigger("operator", "promote", request.actor), LookAgain()):
             if cycle is None:
                 yield TICK
             else:
                 verdict, is_measured = _asked(loop, cycle, service.name)
-                if is_measured:
+                evidence = loop.memory.evidence.get(service.name)
+                if is_measured and evidence is not None and evidence.at >= said_at:
                     break
             if loop.ports.clock.monotonic() - began > MEASURING_PATIENCE_S:
                 break
