@@ -130,11 +130,16 @@ def it_is_installed_and_converges(host: Machine) -> None:
     assert "as we wrote it" in said
 
 
+def user_of(host: Machine) -> str:
+    """The service's user, as a number; of a command that ends at once the engine now and then loses what it said."""
+    return str(wait_for("the user's number", lambda: host.do("id", "-u", "swiftdeploy").strip()))
+
+
 def it_is_confined(host: Machine) -> None:
     """No right of root's, nothing to write but its own, and no home but what it needs."""
     process = host.unit("MainPID")
     facts = dict(re.findall(r"^(\w+):\s+(.*)$", host.do("cat", f"/proc/{process}/status"), re.MULTILINE))
-    user = host.do("id", "-u", "swiftdeploy").strip()
+    user = user_of(host)
     assert facts["Uid"].split() == [user] * 4
     assert {int(facts[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
     assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
