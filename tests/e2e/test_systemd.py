@@ -130,9 +130,9 @@ def it_is_installed_and_converges(host: Machine) -> None:
     assert "as we wrote it" in said
 
 
-def user_of(host: Machine) -> str:
-    """The service's user, as a number; of a command that ends at once the engine now and then loses what it said."""
-    return str(wait_for("the user's number", lambda: host.do("id", "-u", "swiftdeploy").strip()))
+def user_of(host: Machine, flag: str = "-u") -> str:
+    """The service's user (`-g`: its group), as a number; of a command that ends at once the engine now and then loses what it said."""
+    return str(wait_for("the user's number", lambda: host.do("id", flag, "swiftdeploy").strip()))
 
 
 def it_is_confined(host: Machine) -> None:
@@ -231,7 +231,7 @@ def it_stops_and_starts_while_the_containers_serve(host: Machine) -> None:
     assert answer(host)
     assert host.run(CONTROL, "service", "status").code == 1
     host.do("systemctl", "start", "reconcilerd")
-    user, group = (host.do("id", flag, "swiftdeploy").strip() for flag in ("-u", "-g"))
+    user, group = user_of(host), user_of(host, "-g")
     inside = ("nsenter", "--target", host.unit("MainPID"), "--mount", "--setuid", user, "--setgid", group, "--")
     assert host.do(*inside, "cat", f"/run/credentials/reconcilerd.service/{KEY}") == "not a key"
     wait_converged(host)
