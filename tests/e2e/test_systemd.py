@@ -131,7 +131,7 @@ def it_is_installed_and_converges(host: Machine) -> None:
 
 
 def user_of(host: Machine, flag: str = "-u") -> str:
-    """The service's user (`-g`: its group), as a number; of a command that ends at once the engine now and then loses what it said."""
+    """The service's user (`-g`: its group), as a number; now and then the engine loses what a quick command said."""
     return str(wait_for("the user's number", lambda: host.do("id", flag, "swiftdeploy").strip()))
 
 
