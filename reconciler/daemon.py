@@ -51,7 +51,9 @@ def main() -> int:
     """
     options = _options()
     with suppress(OSError, ValueError, RuntimeError):  # there is nowhere to write
-        faulthandler.enable()  # systemd's watchdog ends a hung daemon with SIGABRT: its log then says where it hung
+        # systemd's watchdog ends a hung daemon with SIGABRT: its log then says where it hung. Only the thread that got the
+        # signal (the loop's): the stacks of threads that run meanwhile change under the reader, which then crashes.
+        faulthandler.enable(all_threads=False)
     log.configure(json=True if options.log_json else None, level=options.log_level or "info")
     logger = structlog.get_logger()
     try:
@@ -134,8 +136,8 @@ def _beating(notifier: Notifier, watchdog_s: float | None, hang_s: float | None)
     def hung(silent_s: float) -> None:
         logger.error("loop.hung", silent_s=round(silent_s, 1), limit_s=limit_s, reason="ended, to be started again")
         notifier.tell("WATCHDOG=trigger", f"STATUS=hung for {silent_s:.0f} s")
+        faulthandler.dump_traceback(all_threads=True)
         if watchdog_s is None:
-            faulthandler.dump_traceback(all_threads=True)
             os._exit(EXIT_HUNG)
 
     def tell() -> None:
