@@ -36,7 +36,9 @@ def server(talk: Talk, listener: socket.socket | None = None) -> Iterator[Tcp]:
         with connection, contextlib.suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
-                head += connection.recv(65536)
+                if not (piece := connection.recv(65536)):
+                    return  # gone before it had asked
+                head += piece
             heads.append(head)
             talk(connection)
 

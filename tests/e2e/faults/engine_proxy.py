@@ -133,7 +133,9 @@ def _read(client: socket.socket) -> Request | None:
     head, _, body = data.partition(b"\r\n\r\n")
     found = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
     while found and len(body) < int(found[1]):
-        body += client.recv(65536)
+        if not (more := client.recv(65536)):
+            return None
+        body += more
     method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
     return Request(method, path, head, body)
 
