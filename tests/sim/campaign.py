@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.sim.remembered import thawed_and_remade
 from tests.sim.scenarios import SCENARIOS, stages, units
 from tests.sim.schedule import Schedule, drawn, run
 from tests.sim.world import FAULTS
@@ -94,16 +95,17 @@ def _run(schedules: Iterable[tuple[str, Schedule]]) -> Tally:
     known: set[Any] = set()
     gc.disable()
     try:
-        for name, schedule in schedules:
-            ran = run(schedule, known)
-            tally.schedules += 1
-            tally.cycles += ran.cycles
-            tally.effects += ran.effects
-            if ran.violation is not None:
-                tally.broken.append((name, ran.violation.rule, str(ran.violation)))
-            if tally.schedules % 4000 == 0:
-                gc.collect()
-                gc.freeze()
+        with thawed_and_remade():
+            for name, schedule in schedules:
+                ran = run(schedule, known)
+                tally.schedules += 1
+                tally.cycles += ran.cycles
+                tally.effects += ran.effects
+                if ran.violation is not None:
+                    tally.broken.append((name, ran.violation.rule, str(ran.violation)))
+                if tally.schedules % 4000 == 0:
+                    gc.collect()
+                    gc.freeze()
     finally:
         gc.enable()
     tally.cpu_s = time.process_time() - began

@@ -6,7 +6,8 @@ Nothing here changes an answer. What is remembered is forgotten where the produc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from reconciler import cycle, measuring
@@ -16,6 +17,7 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.evidence import Evidence, Summary, baseline, statistics, summary
 from reconciler.core.evidence.limits import Limits
 from reconciler.formats import policy
+from tests.sim.thawed import is_thawed, thawed
 
 MOST = 20_000
 """So many answers of one function are remembered before all of them are forgotten."""
@@ -113,6 +115,18 @@ def target(desired: DesiredState, image: Any, layout: Any) -> Any:
 
 
 _MAKERS: dict[type, Callable[..., Any]] = {}
+"""How one of a kind is made out of another; forgotten where the kinds are frozen or thawed."""
+
+
+@contextmanager
+def thawed_and_remade() -> Iterator[None]:
+    """While it lasts, values are made as quickly as can be."""
+    _MAKERS.clear()
+    try:
+        with thawed():
+            yield
+    finally:
+        _MAKERS.clear()
 
 
 def replace(changed: Any, /, **changes: Any) -> Any:
@@ -124,11 +138,17 @@ def replace(changed: Any, /, **changes: Any) -> Any:
 
 
 def _maker(kind: type) -> Callable[..., Any]:
-    names = [field.name for field in dataclasses.fields(kind) if field.init]
+    fields = dataclasses.fields(kind)
+    names = [field.name for field in fields if field.init]
     asked = ", ".join(f"{name}=_same" for name in names)
-    given = ", ".join(f"{name}=_old.{name} if {name} is _same else {name}" for name in names)
-    known: dict[str, Any] = {"_same": object(), "_kind": kind}
-    exec(f"def make(_old, /, *, {asked}): return _kind({given})", known)
+    values = {name: f"_old.{name} if {name} is _same else {name}" for name in names}
+    if is_thawed(kind) and len(names) == len(fields) and not hasattr(kind, "__post_init__"):
+        stored = "; ".join(f"_new.{name} = {value}" for name, value in values.items())
+        body = f"_new = _blank(_kind); {stored}; return _new"
+    else:
+        body = f"return _kind({', '.join(f'{name}={value}' for name, value in values.items())})"
+    known: dict[str, Any] = {"_same": object(), "_kind": kind, "_blank": object.__new__}
+    exec(f"def make(_old, /, *, {asked}): {body}", known)
     made: Callable[..., Any] = known["make"]
     return made
 

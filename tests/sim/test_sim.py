@@ -5,12 +5,16 @@ Longer runs: `python -m tests.sim --seeds 0:1000000`, `singles`, `pairs --main`,
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from reconciler.measuring import Measured
+from tests.sim import remembered
 from tests.sim.campaign import Tally, seeds, singles
 from tests.sim.mutants import fate
+from tests.sim.remembered import thawed_and_remade
 from tests.sim.scenarios import MAIN, SCENARIOS, units
 from tests.sim.schedule import Schedule, run
 from tests.sim.shrink import REGRESSIONS, kept
@@ -48,6 +52,17 @@ def test_a_story_without_faults_ends_as_it_must(scenario: str) -> None:
     first, steps = SCENARIOS[scenario]
     ran = run(Schedule(first, tuple(units(steps))))
     assert ran.violation is None, str(ran.violation)
+
+
+def test_thawed_values_are_what_frozen_ones_are_and_freeze_again() -> None:
+    frozen = Measured(trouble="none")
+    with thawed_and_remade():
+        made = Measured(trouble="none")
+        assert (made, repr(made), made.evidence) == (frozen, repr(frozen), {})
+        assert remembered.replace(made, trouble="some") == Measured(trouble="some") != made
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.trouble = "some"  # type: ignore[misc]
+    assert dataclasses.replace(made, trouble="some") == Measured(trouble="some")
 
 
 @pytest.mark.fault("A1", "A2", "A3", "A4", "A9", "A14", "B1", "B3", "B4", "B15", "B22", "B25", "B26", "B28", "B35")
