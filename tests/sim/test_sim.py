@@ -68,6 +68,7 @@ def test_thawed_values_are_what_frozen_ones_are_and_freeze_again() -> None:
 @pytest.mark.fault("A1", "A2", "A3", "A4", "A9", "A14", "B1", "B3", "B4", "B15", "B22", "B25", "B26", "B28", "B35")
 @pytest.mark.fault("C1", "C2", "C6", "D1", "D4", "E3", "E8", "E9", "G1", "G3", "G4", "G5", "G7", "G10", "G12", "G13")
 @pytest.mark.fault("H1", "H3", "H4", "H6", "H8", "H9", "I2", "I3", "I4", "I5", "I11")
+@pytest.mark.long
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_schedule_breaks_a_rule(chunk: int) -> None:
     none_is_broken(seeds(chunk * EACH, (chunk + 1) * EACH))
