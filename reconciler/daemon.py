@@ -51,8 +51,8 @@ def main() -> int:
     """
     options = _options()
     with suppress(OSError, ValueError, RuntimeError):  # there is nowhere to write
-        # systemd's watchdog ends a hung daemon with SIGABRT: its log then says where it hung. Only the thread that got the
-        # signal (the loop's): the stacks of threads that run meanwhile change under the reader, which then crashes.
+        # systemd's watchdog ends a hung daemon with SIGABRT: its log then says where it hung. Only the loop's thread,
+        # which gets the signal: the stacks of those that run meanwhile change under the reader, which then crashes.
         faulthandler.enable(all_threads=False)
     log.configure(json=True if options.log_json else None, level=options.log_level or "info")
     logger = structlog.get_logger()

@@ -12,7 +12,7 @@ from reconciler.core.errors import RenderError
 from reconciler.core.plan import WriteFile
 from reconciler.core.record import Cycle
 from reconciler.core.rollout import Move, Phase
-from reconciler.cycle import POLICY_PATIENCE_S
+from reconciler.cycle.seeing import POLICY_PATIENCE_S
 from tests.cycle.cycle_world import V1, V2, World
 
 
@@ -188,7 +188,7 @@ def test_a_bug_in_measuring_costs_verdicts_and_no_healing(deployed: World, monke
     def broken(*_args: object, **_more: object) -> None:
         raise ValueError("math domain error")
 
-    monkeypatch.setattr("reconciler.cycle.look_at", broken)
+    monkeypatch.setattr("reconciler.cycle.gates.look_at", broken)
     last = deployed.cycle()
     assert last.errors == ("bug in measuring: ValueError: math domain error",)
     assert heals(deployed)

@@ -12,7 +12,7 @@ BACK = "reconciler.core.decide.way_back:"
 CLOCKS = "reconciler.core.decide.clocks:"
 VIEW = "reconciler.core.decide.view:View."
 ROLLOUT = "reconciler.core.rollout:"
-CYCLE = "reconciler.cycle:"
+CYCLE = "reconciler.cycle."
 EXECUTOR = "reconciler.executor:"
 MEASURING = "reconciler.measuring:"
 
@@ -306,37 +306,37 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "containers of another revision pass for the ones that are wanted",
     ),
     "a full disk is not noticed": (
-        f"{CYCLE}_saved",
+        f"{CYCLE}acting:save_decided",
         "return remember(advance(before, safe, context.now), context.observed, replicas)",
         "return after",
         "a rollout goes on that nobody could write down",
     ),
     "nothing is saved before acting": (
-        f"{CYCLE}_saved",
+        f"{CYCLE}acting:save_decided",
         "ports.rollouts.save(after)",
         "pass",
         "a restart forgets where every rollout was",
     ),
     "revisions are not kept": (
-        f"{CYCLE}_saved",
+        f"{CYCLE}acting:save_decided",
         "ports.rollouts.keep(kept)",
         "pass",
         "what is stable cannot be started again while the manifest asks for another",
     ),
     "no intent is written": (
-        f"{CYCLE}_pass",
-        "notes.is_recorded = _append(ports, intent, notes)",
+        f"{CYCLE}run:_pass",
+        "notes.is_recorded = append(ports, intent, notes)",
         "pass",
         "something is done that nobody announced",
     ),
     "words are forgotten in a crash": (
-        f"{CYCLE}_save_words",
+        f"{CYCLE}asking:save_words",
         "if words:",
         "if False:",
         "an operator's word is lost with the process",
     ),
     "any manifest is let in": (
-        f"{CYCLE}_admit",
+        f"{CYCLE}gates:admit",
         "if not verdict.allow:",
         "if False:",
         "the admission policy is not heeded",

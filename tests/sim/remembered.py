@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from reconciler import cycle, measuring
+from reconciler import measuring
 from reconciler.core import evidence as evidence_package
 from reconciler.core import planner, targets
 from reconciler.core.desired import DesiredState
 from reconciler.core.evidence import Evidence, Summary, baseline, statistics, summary
 from reconciler.core.evidence.limits import Limits
+from reconciler.cycle import run, seeing
 from reconciler.formats import policy
 from tests.sim.thawed import is_thawed, thawed
 
@@ -160,7 +161,8 @@ CHANGED: tuple[tuple[Any, str, Any], ...] = (
     (baseline, "replace", replace),
     (measuring, "measure", measure),
     (measuring, "summarise", summarise),
-    (cycle, "make_targets", make_targets),
+    (run, "make_targets", make_targets),
+    (seeing, "make_targets", make_targets),
     (policy, "target", target),
     (planner, "sha256", by_value(planner.sha256)),
     (summary, "confidence_sequence", by_value(statistics.confidence_sequence)),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from reconciler import cycle as product
 from reconciler import executor
 from reconciler.adapters.memory import Box
 from reconciler.core import errors
@@ -36,7 +35,7 @@ from reconciler.core.plan import (
 )
 from reconciler.core.record import Cycle, HostFacts, Trigger, Verdict
 from reconciler.core.words import Word
-from reconciler.cycle import Memory, Setting, run_cycle
+from reconciler.cycle import Memory, Setting, acting, run_cycle
 from reconciler.ports import Loaded, Ports, ProbeTarget, Wanted
 from tests.sim import policy
 from tests.sim.clock import SimClock
@@ -216,8 +215,8 @@ class World:
         self.oracles.begin_cycle(self)
         for word in words:
             self.oracles.told(self, word)
-        trigger, real = Trigger("operator" if words else "interval"), product.apply_plan
-        product.apply_plan = self._apply_plan
+        trigger, real = Trigger("operator" if words else "interval"), acting.apply_plan
+        acting.apply_plan = self._apply_plan
         try:
             with quickened():
                 cycle, self.memory = run_cycle(self.ports, self.setting, self.memory, trigger, words)
@@ -232,7 +231,7 @@ class World:
             if self.story is not None:
                 self._tell_cycle(cycle)
         finally:
-            product.apply_plan = real
+            acting.apply_plan = real
         self.passes(tick_s)
 
     def _apply_plan(self, plan: Plan, *rest: Any) -> tuple[Result, ...]:

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import reconciler.cycle
 import reconciler.loop
 from reconciler import daemon
 from reconciler.adapters.history_file import HistoryFile
@@ -31,6 +30,7 @@ from reconciler.adapters.state_dir import StateDir
 from reconciler.core.plan import WAITING, Action, CreateContainer, RemoveFile, Result, SetTraffic, WriteFile
 from reconciler.core.record import Cycle
 from reconciler.core.rollout import Rollout
+from reconciler.cycle import acting
 
 _NAME = re.compile(r"^[0-9a-z]+-(?P<what>.+?)-[0-9a-f]{8}(-\d+)?-g\d+$")
 _HASH = re.compile(r"[0-9a-f]{8,}")
@@ -133,7 +133,7 @@ def _seen(cycle: Cycle) -> dict[str, Any]:
 
 
 def _wrap_actions(switch: Switch) -> None:
-    made = vars(reconciler.cycle)["performer"]
+    made = vars(acting)["performer"]
 
     def performer(ports: Any) -> Callable[[Action], Result]:
         perform: Callable[[Action], Result] = made(ports)
@@ -146,7 +146,7 @@ def _wrap_actions(switch: Switch) -> None:
 
         return performed
 
-    vars(reconciler.cycle)["performer"] = performer
+    vars(acting)["performer"] = performer
 
 
 def _words(action: Action) -> str:

@@ -1,0 +1,72 @@
+"""What one cycle hands to the next, and what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from reconciler.core.backoff import Backoff
+from reconciler.core.containers import Layout
+from reconciler.core.desired import DesiredState
+from reconciler.core.evidence import Evidence
+from reconciler.core.provenance import Commit
+from reconciler.core.rollout import Rollout
+from reconciler.formats.history import IdleRun
+from reconciler.ports import ProbeTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one cycle hands to the next. Only `rollout`, `last_good` and `evidence` matter, and they are on disk too.
+
+    `awaited` are running containers that were not ready yet: the loop asks them again without a whole cycle.
+    `voice` is what the last record said, `recorded_at` when (monotonic seconds), `intended` a plan that was written
+    down and has not done anything yet.
+    `troubles` is what the engine last said of containers, by name, that it could not create or start, `answered` when
+    each OPA, by its container's ID, last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of
+    the steady one, `shown` the addresses in nginx's last few configurations, by their hash, `commit` the one that
+    `last_good` was read from.
+    """
+
+    rollout: Rollout = field(default_factory=Rollout)
+    last_good: DesiredState | None = None
+    number: int = 0
+    backoff: Backoff = field(default_factory=dict)
+    allow_interruption: bool = False
+    awaited: tuple[ProbeTarget, ...] = ()
+    voice: str | None = None
+    idle: IdleRun | None = None
+    intended: str = ""
+    recorded_at: float = 0.0
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    answered: Mapping[str, float] = field(default_factory=dict)
+    clock_ahead_s: float | None = None
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    commit: Commit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What never changes while a daemon runs."""
+
+    layout: Layout
+    pool: ThreadPoolExecutor
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The manifest in force, and the one that waits to be let in (None: none, or the same).
+
+    While nothing was ever let in, `force` is only a proposal: it says which policy engine to start.
+    """
+
+    force: DesiredState
+    incoming: DesiredState | None
+    is_proposal: bool = False
+
+    @property
+    def both(self) -> tuple[DesiredState, ...]:
+        """Everything that has to be looked at."""
+        return (self.force, self.incoming) if self.incoming else (self.force,)
