@@ -85,12 +85,16 @@ def compose_labels(
     image_id: str,
     working_dir: str,
     config_file: str,
+    config_hash: str,
     version: Version = NEWEST_CHECKED,
 ) -> tuple[tuple[str, str], ...]:
-    """The labels, sorted, with which Compose takes a container for replica `number` of its own service."""
+    """The labels, sorted, with which Compose takes a container for replica `number` of its own service.
+
+    `config_hash` is the service's of `config_hashes` for the same folder and version.
+    """
     service = next(each for each in view.services if each.name == service_name)
     labels = {
-        "config-hash": config_hashes(view, working_dir=working_dir, version=version)[service_name],
+        "config-hash": config_hash,
         "container-number": str(number),
         "depends_on": ",".join(f"{name}:{condition}:false" for name, condition in _depends_on(view, service).items()),
         "image": image_id,

@@ -70,20 +70,38 @@ def _rendered(desired: DesiredState, targets: Targets, rollout: Rollout, layout:
     live = _config(replace(proxy, nginx=replace(proxy.nginx, port=listen or proxy.nginx.port)))
     slots = _slots(desired, targets, rollout)
     by_alias = _config(_proxy_view(desired, _alias_upstreams(desired, slots), targets.proxy_version))
-    view = compose_view(desired, targets, slots)
-    files = {PROXY_CONFIG: live, COMPOSE_PROXY_CONFIG: by_alias, COMPOSE_FILE: compose.render(view)}
+    text, labels = _composed(compose_view(desired, targets, slots), layout.rendered)
+    files = {PROXY_CONFIG: live, COMPOSE_PROXY_CONFIG: by_alias, COMPOSE_FILE: text}
+    return View(files, nginx.config_hash(live), labels, targets.policies)
+
+
+Labels = Mapping[str, tuple[tuple[str, str], ...]]
+_last_composed: list[tuple[object, tuple[str, Labels]]] = []
+
+
+def _composed(view: compose.ComposeView, folder: str) -> tuple[str, Labels]:
+    """The Compose file and its containers' labels; the last ones are remembered: a rollout's steps change neither."""
+    asked = (view, folder)
+    if not _last_composed or _last_composed[0][0] != asked:
+        _last_composed[:] = [(asked, _compose(view, folder))]
+    return _last_composed[0][1]
+
+
+def _compose(view: compose.ComposeView, folder: str) -> tuple[str, Labels]:
+    hashes = compose.config_hashes(view, working_dir=folder)
     labels = {
         service.name: compose.compose_labels(
             view,
             service.name,
             number=1,
             image_id=service.spec.image_id,
-            working_dir=layout.rendered,
-            config_file=f"{layout.rendered}/{COMPOSE_FILE}",
+            working_dir=folder,
+            config_file=f"{folder}/{COMPOSE_FILE}",
+            config_hash=hashes[service.name],
         )
         for service in view.services
     }
-    return View(files, nginx.config_hash(live), labels, targets.policies)
+    return compose.render(view), labels
 
 
 # ---------------------------------------------------------------- nginx

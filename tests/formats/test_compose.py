@@ -307,6 +307,7 @@ def test_the_labels_are_those_by_which_compose_knows_its_own():
             image_id="sha256:bb",
             working_dir=FOLDER,
             config_file=f"{FOLDER}/docker-compose.yml",
+            config_hash=config_hashes(STACK, working_dir=FOLDER)["nginx"],
         )
     )
     assert labels == {
@@ -526,6 +527,7 @@ class Stack:
             image_id=self.view.services[0].spec.image_id,
             working_dir=str(self.folder),
             config_file=str(self.file),
+            config_hash=config_hashes(self.view, working_dir=str(self.folder), version=compose_version())["app-blue"],
             version=compose_version(),
         )
         owner = ("--label", f"com.docker.compose.project={self.name}")

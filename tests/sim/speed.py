@@ -16,7 +16,7 @@ from reconciler.formats import compose, cycle_record, nginx, rendered
 from tests.sim import remembered
 
 _VIEWS: dict[tuple[Any, ...], rendered.View] = {}
-_COMPOSED: dict[compose.ComposeView, tuple[str, dict[str, Any]]] = {}
+_COMPOSED: dict[tuple[compose.ComposeView, str], Any] = {}
 
 
 def render(desired: DesiredState, targets: Targets, rollout: Rollout, *rest: Any) -> rendered.View:
@@ -37,23 +37,21 @@ def render(desired: DesiredState, targets: Targets, rollout: Rollout, *rest: Any
 
 def _rendered(*asked: Any) -> rendered.View:
     """Rendered without nginx's text being read back (tests/formats does that), and with Compose's text remembered."""
-    verify, text, labels = nginx.verify, compose.render, compose.compose_labels
-    nginx.verify = lambda *_: None
-    compose.render = lambda view: _composed(view, "text", lambda: text(view))
-    compose.compose_labels = lambda view, name, **rest: _composed(
-        view, (name, *rest.items()), lambda: labels(view, name, **rest)
-    )
+    verify, nginx.verify = nginx.verify, lambda *_: None
     try:
         return rendered._rendered(*asked)
     finally:
-        nginx.verify, compose.render, compose.compose_labels = verify, text, labels
+        nginx.verify = verify
 
 
-def _composed(view: compose.ComposeView, what: Any, make: Callable[[], Any]) -> Any:
-    known = _COMPOSED.setdefault(view, {})
-    if what not in known:
-        known[what] = make()
-    return known[what]
+_compose = rendered._composed
+
+
+def _composed(view: compose.ComposeView, folder: str) -> Any:
+    known = _COMPOSED.get((view, folder))
+    if known is None:
+        known = _COMPOSED[view, folder] = _compose(view, folder)
+    return known
 
 
 @contextmanager
@@ -119,6 +117,7 @@ def wait(tasks: Iterable[Task], return_when: str = "") -> tuple[list[Task], list
 _CHANGED: tuple[tuple[Any, str, Any], ...] = (
     (executor, "wait", wait),
     (rendered, "render", render),
+    (rendered, "_composed", _composed),
     (summary, "_needs", lambda *_: summary.Needs(None, None)),
     (measuring, "as_json", _counts_only),
     (cycle_record, "as_json", _counts_only),
