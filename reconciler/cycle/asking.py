@@ -23,13 +23,19 @@ def heard(memory: Memory, words: Sequence[Word]) -> Memory:
     return memory
 
 
-def save_words(ports: Ports, memory: Memory, words: Sequence[Word], notes: Notes) -> None:
-    """What an operator said is not lost, even if the engine is away and the daemon dies before it is back."""
+def save_words(ports: Ports, memory: Memory, words: Sequence[Word], notes: Notes) -> Memory:
+    """What an operator said is not lost, even if the engine is away and the daemon dies before it is back.
+
+    What could not be put on disk is tried again in each cycle.
+    """
+    if not (words or memory.is_unsaved):
+        return memory
     try:
-        if words:
-            ports.rollouts.save(memory.rollout)
+        ports.rollouts.save(memory.rollout)
     except StateError as error:
         notes.errors.append(str(error))
+        return dataclasses.replace(memory, is_unsaved=True)
+    return dataclasses.replace(memory, is_unsaved=False)
 
 
 def what_is_asked(memory: Memory, loaded: Loaded) -> Asked | None:

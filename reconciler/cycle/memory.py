@@ -26,7 +26,7 @@ class Memory:
     `troubles` is what the engine last said of containers, by name, that it could not create or start, `answered` when
     each OPA, by its container's ID, last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of
     the steady one, `shown` the addresses in nginx's last few configurations, by their hash, `commit` the one that
-    `last_good` was read from.
+    `last_good` was read from, `is_unsaved`: an operator's word is not on disk yet.
     """
 
     rollout: Rollout = field(default_factory=Rollout)
@@ -45,6 +45,7 @@ class Memory:
     troubles: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
     commit: Commit | None = None
+    is_unsaved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

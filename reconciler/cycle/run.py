@@ -40,7 +40,7 @@ def run_cycle(
     notes = Notes(memory, memory.number + 1, trigger, ports)
     notes.words = tuple(word for word in words if not isinstance(word, LookAgain))
     memory = heard(memory, words)
-    save_words(ports, memory, words, notes)
+    memory = save_words(ports, memory, words, notes)
     if any(isinstance(word, Deploy) for word in words):
         ports.runtime.forget_image_failures()
     loaded = ports.source.load()

@@ -12,6 +12,7 @@ from reconciler.core.errors import RenderError
 from reconciler.core.plan import WriteFile
 from reconciler.core.record import Cycle
 from reconciler.core.rollout import Move, Phase
+from reconciler.core.words import Teardown
 from reconciler.cycle.seeing import POLICY_PATIENCE_S
 from tests.cycle.cycle_world import V1, V2, World
 
@@ -165,6 +166,18 @@ def test_an_engine_that_dies_within_a_cycle_is_survived(deployed: World) -> None
     deployed.engine.is_down = False
     deployed.converge()
     assert deployed.images() == ["demo:2"]
+
+
+@pytest.mark.fault("C1")
+def test_a_word_that_could_not_be_saved_is_saved_as_soon_as_it_can_be(deployed: World) -> None:
+    deployed.engine.is_down = deployed.store.is_full = True
+    deployed.cycle(Teardown())
+    assert any("no space left" in error for error in deployed.cycles[-1].errors)
+    deployed.store.is_full = False
+    deployed.cycle()
+    deployed.restart()
+    deployed.engine.is_down = False
+    deployed.until(lambda _: not deployed.engine.boxes, 60)
 
 
 def test_a_history_that_cannot_be_written_never_stops_healing(deployed: World) -> None:

@@ -49,6 +49,7 @@ def _state_of(world: World) -> tuple[Any, ...]:
         memory.rollout == world.store._saved,
         tuple(sorted(round(wait) for wait in backoff if wait > 0)),
         bool(memory.troubles),
+        memory.is_unsaved,
         bool(memory.intended),
         tuple(sorted(names.values(), key=repr)),
         tuple(sorted((net.name, net.subnet) for net in world.engine.networks.values())),

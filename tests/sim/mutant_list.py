@@ -331,8 +331,8 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "words are forgotten in a crash": (
         f"{CYCLE}asking:save_words",
-        "if words:",
-        "if False:",
+        "if not (words or memory.is_unsaved):",
+        "if True:",
         "an operator's word is lost with the process",
     ),
     "any manifest is let in": (

@@ -123,8 +123,10 @@ class Oracles:
         self.torn_down = bool(stored and stored.torn_down)
 
     def restarted(self, world: Any) -> None:
-        """Another process starts: a roll back that never reached the disk (people were told) is forgotten."""
+        """Another process starts: what people said and what never reached the disk (they were told) is forgotten."""
         stored = world.store.disk.values.get("rollout.json")
+        if world.latest is not None and any("rollout.json" in error for error in world.latest.errors):
+            self.torn_down = self.torn_down and bool(stored and stored.torn_down)
         kept = {name for name, s in stored.services.items() if s.quarantined or s.dismissed} if stored else set()
         forgotten = {place for place in self.condemned if place[0] not in kept}
         self.condemned, self.free = self.condemned - forgotten, self.free | forgotten
