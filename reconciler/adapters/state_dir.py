@@ -469,12 +469,13 @@ def _advice(error: OSError) -> str:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return f"{said}. Free some space; it goes on by itself."
         case errno.EROFS:
-            return f"{said}. The disk may be failing: look at the kernel's log, then remount it."
+            wrong = "If it should not be so, the disk may be failing: look at the kernel's log."
+            return f"{said}. {wrong} Else choose another --state-dir."
         case errno.EIO:
             return f"{said}. The disk may be failing: look at the kernel's log."
         case errno.ELOOP | errno.ENOTDIR:
             return f"{said}. A link or a file stands where a directory should be: move it away."
         case errno.EACCES | errno.EPERM:
-            return f"{said}. Give it back to the user that runs this."
+            return f"{said}. Give it back to the user that runs this, or choose another --state-dir."
         case _:
             return f"{said}."

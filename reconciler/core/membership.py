@@ -178,13 +178,18 @@ def without_vanished(rollout: Rollout, observed: ObservedState, names: Collectio
     return rollout if len(services) == len(rollout.services) else dataclasses.replace(rollout, services=services)
 
 
-def recall(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Release]) -> Rollout:
+def recall(
+    rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Release], *, is_first: bool = False
+) -> Rollout:
     """The rollout, with the state of every service that runs but is not in it rebuilt from labels.
 
-    A teardown that never came to it leaves what was stable running: `deploy` takes it as it stands.
+    A teardown that never came to it leaves what was stable running: `deploy` takes it as it stands. `is_first`: the
+    rollout was just read from disk; where it is an older one, what has become stable since is found again.
     """
     if rollout.torn_down:
         return rollout
+    if is_first:
+        rollout = _without_older(rollout, observed, wanted)
     found = {c.service for c in observed.engine.containers if c.ours and c.slot} - set(rollout.services)
     rebuilt = {name: rebuild(name, observed, wanted.get(name)) for name in sorted(found)}
     rebuilt |= {name: left for name, state in rollout.services.items() if (left := _left_running(state, observed))}
@@ -194,6 +199,18 @@ def recall(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Relea
         if found_again.stable is not None:
             rebuilt[state.service] = dataclasses.replace(found_again, run=state.run)
     return dataclasses.replace(rollout, services={**rollout.services, **rebuilt}) if rebuilt else rollout
+
+
+def _without_older(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Release]) -> Rollout:
+    """The rollout, rebuilt where nothing of its stable group is there and another one serves as stable."""
+    services = dict(rollout.services)
+    for name, state in rollout.services.items():
+        if state.stable is None or of_group(observed, name, state.stable):
+            continue
+        if any(c.is_ready and c.mode == Mode.STABLE for c in others(state, observed, *state.groups)):
+            found = rebuild(name, observed, wanted.get(name))
+            services[name] = dataclasses.replace(found, run=state.run, quarantined=state.quarantined)
+    return dataclasses.replace(rollout, services=services)
 
 
 def _may_be_rebuilt(state: ServiceRollout) -> bool:

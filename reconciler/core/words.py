@@ -54,13 +54,15 @@ class LookAgain:
 class Promote:
     """Give the canary all requests and make it stable; policy was asked before this word was said.
 
-    `keeps_mode`: the manifest will go on asking for a canary of this revision, and is not heeded in that.
+    `keeps_mode`: the manifest will go on asking for a canary of this revision, and is not heeded in that. `revision` is
+    the one that policy was asked about: another canary does not hear it; "" for whichever there is.
     """
 
     service: str
     actor: str = ""
     reason: str = ""
     keeps_mode: bool = False
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ def _torn_down(state: ServiceRollout) -> ServiceRollout:
 
 def _heard(state: ServiceRollout, word: OfService) -> ServiceRollout:
     match word:
+        case Promote() if word.revision and (not state.candidate or state.candidate.revision != word.revision):
+            return state
         case Promote():
             approved = state.candidate.release if word.keeps_mode and state.candidate else state.dismissed
             return dataclasses.replace(state, asked=Asked("promote", word.actor, word.reason), dismissed=approved)

@@ -40,6 +40,7 @@ class Notes:
         self.plan = Plan()
         self.results: tuple[Result, ...] = ()
         self.errors: list[str] = []
+        self.is_first = False
         self.is_settled = True
         self.asked = ""
         self.is_intended = False

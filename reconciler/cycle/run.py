@@ -24,7 +24,7 @@ from reconciler.cycle.gates import admit, ask_infrastructure, measure_and_judge,
 from reconciler.cycle.memory import Asked, Memory, Setting
 from reconciler.cycle.notes import Notes
 from reconciler.cycle.recording import append, flushed, write_down
-from reconciler.cycle.seeing import answering_of, engines_of, known_revisions, observe
+from reconciler.cycle.seeing import answering_of, engines_of, known_revisions, observe, with_port_of
 from reconciler.formats import cycle_record, rendered, sync
 from reconciler.ports import Ports
 
@@ -36,8 +36,10 @@ def run_cycle(
     ports: Ports, setting: Setting, memory: Memory, trigger: Trigger, words: Sequence[Word] = ()
 ) -> tuple[Cycle, Memory]:
     """One whole cycle, recorded, and what the next one needs to know."""
+    is_first = memory.clock_ahead_s is None
     memory = _in_step_with_the_clock(ports, memory)
     notes = Notes(memory, memory.number + 1, trigger, ports)
+    notes.is_first = is_first
     notes.words = tuple(word for word in words if not isinstance(word, LookAgain))
     memory = heard(memory, words)
     memory = save_words(ports, memory, words, notes)
@@ -109,7 +111,8 @@ def _imagined(
     kept = known_revisions(asked, engine, ports.rollouts.kept())
     observed = observe(ports, asked, engine, answering, kept, notes)
     targets = make_targets(desired, engine.images, kept, setting.layout, answering)
-    rollout = wish_changed(recall(memory.rollout, observed, targets.wanted), targets)
+    is_first = memory.clock_ahead_s is None
+    rollout = wish_changed(recall(memory.rollout, observed, targets.wanted, is_first=is_first), targets)
     verdict = ask_infrastructure(ports, asked, targets, observed, notes)
     now = ports.clock.now()
     if not ahead:
@@ -152,11 +155,12 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: N
     kept = known_revisions(asked, engine, ports.rollouts.kept())
     observed = observe(ports, asked, engine, answering, kept, notes)
     asked, memory = admit(ports, asked, memory, observed, answering, notes)
+    observed = with_port_of(asked.force, observed)
     memory = notes.traced(memory, asked.force)
 
     answering = answering_of(engines, asked)
     targets = make_targets(asked.force, engine.images, kept, setting.layout, answering)
-    rollout = recall(memory.rollout, observed, targets.wanted)
+    rollout = recall(memory.rollout, observed, targets.wanted, is_first=notes.is_first)
     if not asked.is_proposal:
         rollout = without_vanished(rollout, observed, {service.name for service in asked.force.services})
     rollout = wish_changed(rollout, targets)

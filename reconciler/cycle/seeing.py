@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from reconciler.core.containers import KeptRevision, Layout
-from reconciler.core.desired import POLICY, PROXY, DesiredState
+from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode
 from reconciler.core.errors import EngineError, Problem, RenderError
 from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedState, PolicyHealth
 from reconciler.core.targets import PolicyTarget, make_targets
@@ -64,7 +64,9 @@ def observe(
         for container in engine.containers
         if container.ours and container.is_running and container.revision in services
     ]
-    health = ports.prober.probe(asking)
+    serving = [c for c in engine.containers if c.ours and c.is_running and c.slot is not None and c.mode == Mode.STABLE]
+    health = {c.id: _UNASKED for c in serving if c.revision not in services}
+    health |= ports.prober.probe(asking)
     notes.awaited = tuple(t for t in asking if health.get(t.container.id, (Health.READY, ""))[0] is not Health.READY)
     containers = tuple(
         dataclasses.replace(c, health=health[c.id][0], health_detail=health[c.id][1]) if c.id in health else c
@@ -80,6 +82,16 @@ def observe(
         proxy=dataclasses.replace(running, named=notes.shown.get(running.live_hash or "")),
         policies={target.revision: _policy_health(ports, target, state, notes) for target in answering},
     )
+
+
+_UNASKED = (Health.READY, "runs; its revision's file is lost, so nobody knows how to ask it")
+"""What was stable and cannot be asked any more goes on serving: it was well when it became stable."""
+
+
+def with_port_of(desired: DesiredState, observed: ObservedState) -> ObservedState:
+    """The snapshot without who holds the port of another manifest than the one in force."""
+    taken = {port: who for port, who in observed.engine.ports_taken.items() if port == desired.nginx.port}
+    return dataclasses.replace(observed, engine=dataclasses.replace(observed.engine, ports_taken=taken))
 
 
 def _policy_health(ports: Ports, target: PolicyTarget, state: ObservedState, notes: Notes) -> PolicyHealth:

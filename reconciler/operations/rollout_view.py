@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.core.desired import Json, Service
 from reconciler.core.evidence import Summary, as_json
+from reconciler.core.evidence.limits import Limits, limits_of
 from reconciler.core.membership import of_group
 from reconciler.core.record import Cycle, Verdict
 from reconciler.core.rollout import Group, Phase, ServiceRollout
@@ -40,7 +43,7 @@ def rollout_value(cycle: Cycle, state: ServiceRollout, wanted: Service | None) -
         "reason": _reason(cycle, state),
         "next": what_next(state, wanted, Said(verdict, decision, summary.chaos if summary else "")),
         "blocked": decision is not None and (decision.is_sick or decision.is_unknown),
-        "policy": _policy(verdict, summary),
+        "policy": _policy(verdict, summary, limits),
         "window": _window(summary, limits.get("window_seconds")),
         "limits": dict(limits),
         "evidence": as_json(summary) if summary else None,
@@ -66,7 +69,8 @@ def canary_verdict(cycle: Cycle | None) -> Json:
     if cycle is None or not cycle.judged:
         return {"status": "UNKNOWN", "reason": "there is no canary to judge", "violations": []}
     name, verdict = next(iter(cycle.judged.items()))
-    value = _policy(verdict, cycle.measured.get(name))
+    limits = cycle.desired.limits.get("canary", {}) if cycle.desired else {}
+    value = _policy(verdict, cycle.measured.get(name), limits)
     return {key: value[key] for key in ("status", "reason", "violations")}
 
 
@@ -101,7 +105,7 @@ def _reason(cycle: Cycle, state: ServiceRollout) -> str:
     return said or state.reason
 
 
-def _policy(verdict: Verdict | None, summary: Summary | None) -> dict[str, Json]:
+def _policy(verdict: Verdict | None, summary: Summary | None, limits: Mapping[str, Json]) -> dict[str, Json]:
     if verdict is None:
         return {
             "status": "UNKNOWN",
@@ -112,7 +116,7 @@ def _policy(verdict: Verdict | None, summary: Summary | None) -> dict[str, Json]
             "decision_id": "",
         }
     return {
-        "status": standing(verdict, is_measured=_is_measured(summary)),
+        "status": standing(verdict, is_measured=_is_measured(summary, limits_of(limits))),
         "action": verdict.action,
         "reason": verdict.reason,
         "violations": [
@@ -123,9 +127,13 @@ def _policy(verdict: Verdict | None, summary: Summary | None) -> dict[str, Json]
     }
 
 
-def _is_measured(summary: Summary | None) -> bool:
-    """There are numbers, and they can be believed."""
-    return summary is not None and not summary.window.why_unknown and not summary.data_quality.disagreement
+def _is_measured(summary: Summary | None, limits: Limits) -> bool:
+    """There are numbers, and they can be believed: not so few that their being over a limit breaks none yet."""
+    if summary is None or summary.window.why_unknown or summary.data_quality.disagreement:
+        return False
+    window = summary.window
+    is_over = (window.error_rate or 0.0) > limits.max_error_rate or (window.p99_ms or 0.0) > limits.max_p99_latency_ms
+    return window.requests >= limits.min_requests or not is_over
 
 
 def _window(summary: Summary | None, seconds: Json) -> dict[str, Json]:

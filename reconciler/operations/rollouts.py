@@ -115,7 +115,9 @@ class Rollouts:
             none = f"has no canary to promote: it is {state.phase.words}"
             yield end(Exit.OK if words else Exit.ERROR, f"{service.name} {words or none}")
             return
+        meant = state.candidate.revision
         verdict = yield from self._gate(request, loop, service)
+        self._still_there(loop, service, meant)
         reason = request.args.get("reason")
         is_forced = request.args.get("force") is True and isinstance(reason, str) and is_said(reason)
         if not verdict.allow and not is_forced:
@@ -135,15 +137,25 @@ class Rollouts:
             )
         yield from self._written(request, service, Mode.STABLE)
         why = f"forced: {reason}" if is_forced else (reason if isinstance(reason, str) else "")
-        said_word: Word = Promote(service.name, request.actor, why, keeps_mode) if is_newer else LookAgain()
+        said_word: Word = Promote(service.name, request.actor, why, keeps_mode, meant) if is_newer else LookAgain()
         if not is_newer:
             self._note(loop, request, "promote", service.name, outcome="done", reason=why)
         for event in self._followed(request, said_word):
+            self._still_there(loop, service, meant)
             if event["event"] != "end" or event["exit"] != int(Exit.OK):
                 yield event
                 continue
             now = loop.memory.rollout.of(service.name)
             yield end(Exit.OK, f"{service.name} is stable now{self._says(loop, service, now.stable)}")
+
+    @staticmethod
+    def _still_there(loop: Loop, service: Service, meant: str) -> None:
+        """Raises Refused where what was to be promoted has given way to another canary meanwhile."""
+        state = loop.memory.rollout.of(service.name)
+        is_meant = meant in (group.revision for group in (state.candidate, state.stable) if group)
+        if state.candidate is not None and not is_meant:
+            now = state.candidate.revision[:12]
+            raise Refused(f"revision {meant[:12]} was not promoted: the canary of {service.name} is {now} now")
 
     def _followed(self, request: Request, word: Word) -> Events:
         """How it goes on, without the steps of a deployment: this is none."""
@@ -188,8 +200,14 @@ class Rollouts:
             commit = self._repository.write(change, f"{said}: {reason}\n" if reason else f"{said}\n")
             yield line(f"pushed {commit.short}: {service.name} mode {service.mode} → {mode}")
             return
-        text = self._manifest.read_bytes()
-        self._replace_file(self._manifest, write_back.set_mode(text, service.name, mode.value))
+        try:
+            text = self._manifest.read_bytes()
+            self._replace_file(self._manifest, write_back.set_mode(text, service.name, mode.value))
+        except OSError as error:
+            raise Refused(
+                f"{self._manifest} cannot be written: {error.strerror}. Make it and its folder writable, "
+                f"or set `mode: {mode.value}` of {service.name} there yourself"
+            ) from error
         yield line(f"{self._manifest.name}: {service.name} mode {service.mode} → {mode}")
 
     def _says(self, loop: Loop, service: Service, group: Group | None) -> str:

@@ -129,7 +129,10 @@ def test_nothing_starts_that_policy_does_not_allow(gate: Verdict | None, reason:
 def test_a_taken_port_keeps_a_first_deployment_from_starting() -> None:
     seen = observed(opa(), ports_taken={8080: "container web (a1b2)"})
     (decision,) = decide(Rollout(), Context(targets(desired(V2)), seen, 1.0, ALLOW))
-    assert (decision.move, decision.reason) == (Move.HOLD, "port 8080 is taken by container web (a1b2)")
+    assert (decision.move, decision.reason) == (
+        Move.HOLD,
+        "port 8080 is taken by container web (a1b2); stop it, or change nginx.port",
+    )
 
 
 def test_a_quarantined_revision_is_not_tried_again_and_what_would_help_is_said() -> None:
@@ -745,6 +748,16 @@ def test_a_lost_rollout_is_rebuilt_from_what_serves_and_waits_for_a_human() -> N
     assert found.paused is not None
     assert "`resume` goes on" in found.paused.reason
     assert decided(found, STABLE, CANARY).move is Move.HOLD
+
+
+def test_an_older_rollout_gives_way_to_what_has_become_stable_since() -> None:
+    newest = container(group(V3))
+    older = state(phase=Phase.ANALYZING, stable=group(), candidate=TRIED, quarantined=("f" * 64,), run=7)
+    found = recall(rollout(older), observed(newest, CANARY), {"app": release(V2)}, is_first=True).of("app")
+    assert (found.phase, found.stable, found.run, found.quarantined) == (Phase.STABLE, group(V3), 7, ("f" * 64,))
+    assert recall(rollout(older), observed(newest, CANARY), {"app": release(V2)}).of("app") == older
+    both = observed(newest, CANARY, STABLE)
+    assert recall(rollout(older), both, {"app": release(V2)}, is_first=True).of("app") == older
 
 
 def test_a_lost_rollout_in_which_only_the_wish_runs_needs_no_human() -> None:

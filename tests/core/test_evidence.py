@@ -335,7 +335,7 @@ def test_no_requests_are_unknown_and_not_zero():
     run.cycle({"c": canary}, {"s": baseline})
     window = run.summary.window
     assert (window.error_rate, window.p99_ms, window.req_per_sec) == (None, None, 0.0)
-    assert window.why_unknown == "no requests in the last 30 s"
+    assert window.why_unknown == "no requests yet: measuring began 2 s ago"
 
 
 # --- whose word counts ---------------------------------------------------------------------------------------

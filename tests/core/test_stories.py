@@ -592,6 +592,19 @@ def test_stable_that_is_down_stops_the_clocks_while_the_canary_keeps_its_share()
     world.until(lambda state: state.step == 1)
 
 
+@pytest.mark.fault("G12")
+def test_a_canary_that_policy_condemns_is_gone_even_while_stable_that_runs_is_ill() -> None:
+    world = with_canary()
+    world.sick = {"demo:1"}
+    world.cycle()
+    assert "waiting for the stable containers: " in world.said.reason
+    assert "`promote` does without them" in world.said.reason
+    world.verdict = ROLLBACK
+    world.until(lambda state: state.phase is Phase.ROLLING_BACK)
+    world.until(lambda _: world.weight == 0)
+    assert world.app.quarantined
+
+
 @pytest.mark.fault("A9", "D2")
 def test_a_gap_of_ten_minutes_is_no_bake_time() -> None:
     world = with_canary()

@@ -73,6 +73,13 @@ def test_retry_lifts_quarantine_and_dismissal_and_asks_only_where_something_is_h
     assert halted.asked == Asked("retry", "ann", "again")
 
 
+def test_a_promotion_is_of_the_canary_that_policy_was_asked_about() -> None:
+    of = rollout(ANALYZING)
+    assert hear(of, Promote("app", "ann", revision="0" * 64)) == of
+    asked = hear(of, Promote("app", "ann", revision=BAD)).of("app").asked
+    assert asked == Asked("promote", "ann", "")
+
+
 @pytest.mark.parametrize("word", [Promote("x"), Rollback("x"), Pause("x"), Resume("x"), Retry("x")])
 def test_a_word_about_a_service_that_is_not_there_changes_nothing(word: OfService) -> None:
     assert hear(rollout(), word) == rollout()

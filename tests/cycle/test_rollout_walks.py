@@ -136,6 +136,26 @@ def test_a_canary_that_fails_at_25_percent_is_rolled_back_and_stable_untouched(w
     assert modes(world) == [("demo:1", "stable")], "neither time, nor a restart, nor a deployment tries it again"
 
 
+@pytest.mark.fault("C12")
+@pytest.mark.parametrize("is_all_lost", [False, True], ids=["revisions", "everything"])
+def test_stable_goes_on_serving_where_nobody_knows_its_revision_any_more(world: World, is_all_lost: bool) -> None:
+    (stable,) = world.boxes()
+    world.wants(wish("demo:2"))
+    world.until(lambda _: world.nginx.weights["app"] == 25, 600)
+    world.traffic.errors["demo:2"] = 0.5
+    world.store.revisions.clear()
+    if is_all_lost:
+        world.store.rollout = Rollout()
+    world.restart()
+    world.until(lambda _: world.nginx.weights["app"] == 0, 60)
+    for _ in range(60):
+        world.cycle()
+        assert stable.id in {box.id for box in world.boxes() if world.is_well(box)}
+    serving = world.app.stable
+    assert serving is not None
+    assert serving.revision == stable.labels["io.swiftdeploy.revision"]
+
+
 @pytest.mark.parametrize("word", [None, Rollback("app", "ada", "it fails")], ids=["policy", "an operator"])
 def test_a_full_disk_does_not_keep_a_bad_canary_in_the_traffic(world: World, word: Rollback | None) -> None:
     world.wants(wish("demo:2"))

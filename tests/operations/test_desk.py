@@ -146,6 +146,13 @@ def test_a_taken_port_is_an_error_that_says_by_whom(desk: Desk) -> None:
     assert (code, "port 8080 is taken by container web" in events[-1]["text"]) == (Exit.ERROR, True)
 
 
+def test_once_the_manifest_has_a_free_port_the_next_deployment_works(desk: Desk) -> None:
+    desk.world.engine.ports_of_others[8080] = "container web"
+    assert desk.ask("deploy")[0] is Exit.ERROR
+    desk.write(desk.path.read_text().replace("8080", "8081"))
+    assert desk.ask("deploy")[0] is Exit.OK
+
+
 # ---------------------------------------------------------------- looking
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +93,34 @@ def test_promote_stable_of_a_canary_of_the_stable_revision_only_removes_it(held:
     assert held.ask("promote", mode="stable")[0] is Exit.OK
     assert [box.id for box in held.world.boxes()] == [stable]
     assert held.app.quarantined == ()
+
+
+def test_a_canary_that_came_while_policy_was_asked_is_not_promoted_for_the_other(tried: Desk) -> None:
+    tried.world.says("canary", allow=True)
+
+    class Asked(list[str]):
+        def append(self, domain: str) -> None:
+            super().append(domain)
+            if domain == "canary" and "demo:3" not in tried.path.read_text():
+                tried.wants("demo:3", "canary")
+
+    tried.world.asked = Asked()
+    with pytest.raises(Refused, match="was not promoted: the canary of app is "):
+        tried.ask("promote", mode="stable")
+    assert tried.app.phase in (Phase.STARTING, Phase.ANALYZING)
+    assert tried.app.asked is None, "it has to prove itself"
+
+
+def test_a_manifest_that_cannot_be_written_is_said_with_what_to_do(
+    deployed: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(Refused, match=r"cannot be written: Operation not permitted\. Make it and its folder writable"):
+        deployed.ask("promote", mode="canary")
+    assert modes(deployed) == ["stable"]
 
 
 @pytest.mark.fault("J7")

@@ -31,7 +31,7 @@ def at_rest(view: View) -> Decision:
         f"port {port} is taken by {who}" for port, who in view.context.observed.engine.ports_taken.items()
     )
     if taken and state.stable is None:
-        return view.hold(taken)
+        return view.hold(f"{taken}; stop it, or change nginx.port")
     gate = view.context.gate
     if gate is None:
         return view.hold("waiting for the policy engine")

@@ -51,11 +51,12 @@ def analyzing(view: View) -> Decision:
     asked = view.asks("promote")
     if asked is not None and not is_sick and _is_another(state):
         return view.move(Move.PROMOTE, f"promoted by {asked.actor or 'an operator'}")
-    if not view.ready(state.stable):
-        return view.hold("waiting: the stable containers are being healed", is_sick=is_sick)
+    is_condemned = verdict is not None and verdict.known and verdict.action == "rollback"
+    if not view.ready(state.stable) and not (is_condemned and view.runs(state.stable)):
+        ill = waiting_for(view.group(state.stable))
+        return view.hold(f"waiting for the stable containers: {ill}; `promote` does without them", is_sick=is_sick)
     if is_sick:
         return view.hold(f"waiting for the canary: {waiting_for(view.group(state.candidate))}", is_sick=True)
-    is_condemned = verdict is not None and verdict.known and verdict.action == "rollback"
     if not is_condemned and not (view.is_at(state.weight_pct) and view.is_named(state.candidate)):
         return view.hold(f"moving to {state.weight_pct} %")
     return _judged(view, verdict)

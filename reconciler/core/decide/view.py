@@ -96,6 +96,9 @@ class View:
     def ready(self, group: Group | None) -> int:
         return sum(container.is_ready for container in self.group(group))
 
+    def runs(self, group: Group | None) -> bool:
+        return any(container.is_running for container in self.group(group))
+
     def hold(self, reason: str = "", **facts: bool) -> Decision:
         return Decision(self.state.service, Move.HOLD, reason, **facts)  # type: ignore[arg-type]
 

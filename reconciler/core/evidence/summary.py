@@ -170,7 +170,9 @@ def _unread(canary: Mapping[str, Seen], now: float) -> str:
 def _window(evidence: Evidence, window: Shown, why_unread: str, limits: Limits) -> WindowSummary:
     why = why_unread
     if not why and not window.requests:
-        why = f"no requests in the last {limits.window_seconds:g} s"
+        is_young = window.seconds < limits.window_seconds
+        begun = f"no requests yet: measuring began {window.seconds:.0f} s ago"
+        why = begun if is_young else f"no requests in the last {limits.window_seconds:g} s"
     p99_ms = None if why else window.p99_ms
     return WindowSummary(
         requests=window.requests,
