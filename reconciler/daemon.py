@@ -45,9 +45,10 @@ METRICS_PORT = 9469
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 0 after a clean end, 1 when it cannot start, 3 when another one runs already.
+    """Run until SIGTERM or SIGINT; 0 after a clean end, 3 when another one runs already.
 
-    70 when its loop hung and nobody else watches it.
+    1 when it cannot start, or not go on since its state directory was replaced; 70 when its loop hung and nobody else
+    watches it.
     """
     options = _options()
     with suppress(OSError, ValueError, RuntimeError):  # there is nowhere to write
@@ -68,7 +69,10 @@ def main() -> int:
 
 
 def run_forever(options: argparse.Namespace) -> None:
-    """Hold the state directory, follow the manifest, answer operators. Raises ReconcilerError only at the start."""
+    """Hold the state directory, follow the manifest, answer operators, until a signal.
+
+    Raises ReconcilerError where it cannot start, and where its state directory was replaced.
+    """
     config = _config(options)
     log.configure(json=config.log_json or None, level=config.log_level or "info")
     manifest, state_dir = _absolute(config.manifest or "manifest.yaml"), _absolute(config.state_dir or _state_dir())
@@ -117,6 +121,8 @@ def run_forever(options: argparse.Namespace) -> None:
         loop.turn_for_ever(beat, seen_by(pulse.got_on, loop.ports), pulse.rest)
         notifier.tell("STOPPING=1", "STATUS=stopping")
         logger.info("daemon.stopped")
+        if not lock.still_mine():
+            raise StateError(f"{state_dir} was replaced while it was in use. Start the daemon again")
 
 
 @contextmanager

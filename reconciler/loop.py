@@ -59,7 +59,7 @@ class Loop:
         self._inbox: queue.SimpleQueue[Wake] = queue.SimpleQueue()  # signal handlers put into it
         self._listeners: list[queue.Queue[Heard]] = []
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._is_stopping = False  # no Event: a handler that interrupts another one would wait for its lock for ever
         self._waiting_since: float | None = None
         self._idle_since = ports.clock.monotonic()
         self._busy_turns = 0
@@ -78,7 +78,7 @@ class Loop:
 
     def stop(self) -> None:
         """End `turn_for_ever` after the cycle under way."""
-        self._stopping.set()
+        self._is_stopping = True
         self.wake(Trigger("signal", "stop"))
 
     def has_wakes(self) -> bool:
@@ -95,7 +95,7 @@ class Loop:
         self.turns_itself = True
         self._through = through or self.ports
         wakes = [Wake(Trigger("start"))]
-        while not self._stopping.is_set():
+        while not self._is_stopping:
             self.turn(wakes)
             beat()
             delay_s = self.delay_s()
@@ -129,7 +129,7 @@ class Loop:
         with self._listening() as heard:
             mine, is_heard = Wake(trigger, word), False
             self._inbox.put(mine)
-            while not self._stopping.is_set():
+            while not self._is_stopping:
                 try:
                     cycle, wakes = heard.get(timeout=1.0)
                 except queue.Empty:

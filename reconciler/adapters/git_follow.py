@@ -107,7 +107,9 @@ class Follower:
                 return files
             self.trees.put(commit, files)
         except (GitError, GitOutputError, CommitError, OSError) as error:
-            return self._trouble(error)
+            found = self._trouble(error)
+            unknown = f"{self._remote.shown} gives no commit {prefix[:SHOWN]} by that name. Try the whole id"
+            return Trouble(found.kind, unknown) if found.kind is Kind.REF_MISSING else found
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return told

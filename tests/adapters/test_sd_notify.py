@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -171,6 +172,16 @@ def test_it_says_when_it_is_ready_lives_while_it_rests_reloads_and_stops(manager
         process.send_signal(signal.SIGTERM)
         manager.wait_for_line("STOPPING=1")
         assert process.wait(LIMIT_S) == 0
+
+
+@pytest.mark.fault("C8")
+def test_one_whose_state_directory_was_replaced_ends_with_an_error(manager: Manager, tmp_path: Path) -> None:
+    with daemon(tmp_path, manager) as process:
+        manager.wait_for(lambda said: said.startswith("STATUS=cycle"), "the first cycle")
+        shutil.rmtree(tmp_path / "state")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(LIMIT_S) == 1
+        assert "was replaced while it was in use" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.fault("A10")

@@ -136,7 +136,7 @@ def test_a_canary_that_fails_at_25_percent_is_rolled_back_and_stable_untouched(w
     assert modes(world) == [("demo:1", "stable")], "neither time, nor a restart, nor a deployment tries it again"
 
 
-@pytest.mark.fault("C12")
+@pytest.mark.fault("C6")
 @pytest.mark.parametrize("is_all_lost", [False, True], ids=["revisions", "everything"])
 def test_stable_goes_on_serving_where_nobody_knows_its_revision_any_more(world: World, is_all_lost: bool) -> None:
     (stable,) = world.boxes()
