@@ -84,6 +84,9 @@ def observe(
     )
 
 
+_STOPPED = frozenset({128 + 9, 128 + 15})
+"""Exit codes of what was told to end: by us, or by somebody else; no word on what it was given to load."""
+
 _UNASKED = (Health.READY, "runs; its revision's file is lost, so nobody knows how to ask it")
 """What was stable and cannot be asked any more goes on serving: it was well when it became stable."""
 
@@ -106,7 +109,8 @@ def _policy_health(ports: Ports, target: PolicyTarget, state: ObservedState, not
         silent_s = notes.at - notes.answered.setdefault(container.id, notes.at)
         runs_s = max(0.0, container.uptime_s(ports.clock.now()))  # one that was started again has the time of a new one
         return PolicyHealth(ready, detail, is_stuck=min(silent_s, runs_s) > POLICY_PATIENCE_S)
-    return PolicyHealth(False, _last_words(ports, container), has_failed=container.has_run)
+    is_sent_away = container.exit_code in _STOPPED and not container.oom_killed
+    return PolicyHealth(False, _last_words(ports, container), has_failed=container.has_run and not is_sent_away)
 
 
 def _last_words(ports: Ports, container: ObservedContainer) -> str:

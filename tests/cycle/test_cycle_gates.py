@@ -303,3 +303,14 @@ def test_one_that_runs_and_goes_silent_is_replaced_after_its_time() -> None:
     assert [box.id for box in world.boxes(POLICY)] == [old.id]
     world.passes(2.0)
     world.until(lambda _: [box.id for box in world.boxes(POLICY)] != [old.id])
+
+
+@pytest.mark.fault("G1")
+@pytest.mark.parametrize(("code", "is_blamed"), [(2, True), (137, False), (143, False)])
+def test_only_one_that_ended_by_itself_is_blamed_on_its_policies(deployed: World, code: int, is_blamed: bool) -> None:
+    (running,) = deployed.boxes(POLICY)
+    running.restart_policy = "no"
+    deployed.engine.crash(running.name, exit_code=code)
+    deployed.wants(V2)
+    cycle = deployed.cycle()
+    assert any("does not start with these policies" in str(problem) for problem in cycle.problems) is is_blamed
