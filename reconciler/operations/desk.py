@@ -316,10 +316,12 @@ class Operations:
         loop = self._open_loop(True)
         trigger = _trigger(request)
         began, said, unlucky = loop.ports.clock.monotonic(), set[str](), 0
+        was_there = loop.memory.last_good is not None or bool(loop.memory.rollout.services)
         for cycle in loop.follow(trigger, Teardown(volumes=request.args.get("volumes") is True)):
             if cycle is None:
                 yield TICK
                 continue
+            was_there = was_there or bool(cycle.plan)
             for news in _news(cycle):
                 if news not in said and "torn down" not in news:
                     said.add(news)
@@ -336,7 +338,10 @@ class Operations:
                 return
         if request.args.get("clean"):
             yield from self._clean(loop)
-        yield end(Exit.OK, "Torn down. `deploy` brings it back; the history is kept.")
+        done = "Torn down. `deploy` brings it back; the history is kept."
+        yield end(
+            Exit.OK, done if was_there else "Nothing was ever deployed from here, so there is nothing to tear down."
+        )
 
     def _clean(self, loop: Loop) -> Events:
         from reconciler.core.plan import RemoveFile

@@ -220,6 +220,11 @@ def test_promoting_an_unknown_service_or_a_bad_manifest_is_refused(deployed: Des
         deployed.ask("promote", mode="canary")
 
 
+def test_a_teardown_where_nothing_ever_was_says_so(desk: Desk) -> None:
+    code, events = desk.ask("teardown")
+    assert (code, "nothing to tear down" in events[-1]["text"]) == (Exit.OK, True)
+
+
 @pytest.mark.parametrize("clean", [False, True])
 def test_a_teardown_leaves_nothing_running_and_clean_no_files(deployed: Desk, clean: bool) -> None:
     code, _ = deployed.ask("teardown", clean=clean)
