@@ -112,7 +112,7 @@ def remembered(memory: Memory, rollout: Rollout, now: float, notes: Notes) -> Me
         if isinstance(step.action, _STRIKES) and result.outcome is not Outcome.SKIPPED
     )
     backoff = strike(memory.backoff, tried, now) if tried else memory.backoff
-    allow = memory.allow_interruption and bool(notes.plan)
+    allow = memory.allow_interruption and (bool(notes.plan) or notes.waits_for_the_manifest)
     return dataclasses.replace(
         memory,
         rollout=rollout,

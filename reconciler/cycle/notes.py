@@ -54,6 +54,13 @@ class Notes:
         self.commit = memory.commit
         self.measured = Measured()
 
+    @property
+    def waits_for_the_manifest(self) -> bool:
+        """What people ask for is still to be looked at: it was just written, or nobody could be asked about it."""
+        is_judged = bool(self.problems) or any(verdict.domain == "admission" for verdict in self.verdicts)
+        is_in_force = self.desired is not None and self.asked in ("", self.desired.revision)
+        return not self.is_settled or not (is_in_force or is_judged)
+
     def traced(self, memory: Memory, force: DesiredState) -> Memory:
         """The memory with the commit that the manifest in force comes from, where this cycle has read that."""
         if self.loaded is not None and self.loaded.desired == force:

@@ -286,3 +286,18 @@ def test_another_nginx_port_is_only_announced_until_an_operator_allows_the_inter
     (after,) = deployed.boxes("nginx")
     assert [port.host_port for port in after.request.spec.ports] == [9090]
     assert "listen 9090" in deployed.files.texts[PROXY_CONFIG]
+
+
+@pytest.mark.parametrize("is_deaf", [False, True], ids=["half written", "no policy engine"])
+def test_the_permission_lasts_until_the_manifest_it_was_given_for_is_looked_at(deployed: World, is_deaf: bool) -> None:
+    wish = dataclasses.replace(V1, revision="9" * 64, nginx=dataclasses.replace(V1.nginx, port=9090))
+    deployed.broken.append("the interruption that was allowed")
+    deployed.opa_answers = not is_deaf
+    deployed.wants(wish, settled=is_deaf)
+    deployed.cycle(Deploy(allow_interruption=True))
+    deployed.opa_answers = True
+    deployed.wants(wish)
+    deployed.until(lambda cycle: cycle.is_converged and "listen 9090" in deployed.files.texts[PROXY_CONFIG])
+    (after,) = deployed.boxes("nginx")
+    assert [port.host_port for port in after.request.spec.ports] == [9090]
+    assert not deployed.memory.allow_interruption
