@@ -7,7 +7,7 @@ from reconciler.core.membership import of_group
 from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Status
 from reconciler.core.plan import Outcome
 from reconciler.core.record import Cycle, Verdict
-from reconciler.core.rollout import Phase, Release, ServiceRollout
+from reconciler.core.rollout import Group, Phase, Release, ServiceRollout
 from reconciler.formats.cycle_record import has_canary
 from reconciler.operations.rollout_view import canary_verdict, rollout_value, traffic_value
 from reconciler.operations.what_next import UNWATCHED
@@ -95,15 +95,15 @@ def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> di
     said = next((d.reason for d in cycle.decisions if d.service == state.service), "")
     reason = said or ("" if state.phase is Phase.STABLE else state.reason)
     group = serving or state.candidate
-    image, version = cycle.made_of.get(group.revision, ("", "")) if group else ("", "")
+    image, version = _made_of(cycle, group, wanted)
     return {
         "name": state.service,
         "mode": _mode(state, wanted),
         "phase": state.phase.value,
         "reason": reason,
         "revision": group.revision if group else "",
-        "image": image or (wanted.image if wanted else ""),
-        "version": version or (wanted.version if wanted else ""),
+        "image": image,
+        "version": version,
         "slot": state.serving.value,
         "ready": sum(container.is_ready for container in stable),
         "wanted": wanted.replicas if wanted else 0,
@@ -112,6 +112,15 @@ def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> di
         "rollout": rollout_value(cycle, state, wanted),
         "containers": [_container(container, state, observed) for container in observed.of(state.service)],
     }
+
+
+def _made_of(cycle: Cycle, group: Group | None, wanted: Service | None) -> tuple[str, str]:
+    """Image and version of what serves; before anything does, of what is wanted. A lost revision's are not known."""
+    if group is not None and group.revision in cycle.made_of:
+        return cycle.made_of[group.revision]
+    if group is not None and cycle.made_of:
+        return "?", "?"
+    return (wanted.image, wanted.version) if wanted else ("", "")
 
 
 def _mode(state: ServiceRollout, wanted: Service | None) -> str:

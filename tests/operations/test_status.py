@@ -337,3 +337,9 @@ def test_the_policy_engine_and_nginx_are_shown_as_they_are() -> None:
     value = status_value(cycle(state(), V1, observed=deaf), "m", None)
     assert value["opa"]["detail"] == "nobody listens"  # type: ignore[index, call-overload]
     assert value["nginx"]["status"] == "absent"  # type: ignore[index, call-overload]
+
+
+def test_a_revision_that_nothing_is_known_of_is_not_taken_for_the_one_that_is_wanted() -> None:
+    lost = app(state(), V2, made_of={TRIED.revision: ("demo:2", "1.1.0")})
+    assert (lost["image"], lost["version"]) == ("?", "?")
+    assert app(state(), V2)["image"] == "demo:1"
