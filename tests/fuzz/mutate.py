@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ CHARACTERS = (
     *("\u200b", "\u202e", "\u2028", "\u2066", "\ufeff", "\U000e0041", "е", "²", "٣", "İ", "ﬀ", "😀"),
     *("$", "${x}", "`", "'", '"', "\\", "{", "}", ";", "#", "|", "<", "&", "%00", "..", "/../", "//", "~", " "),
 )
+_DIGITS = re.compile(rb"[0-9]+")
 BYTES = (b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\0" * 64, b"\r\n\r\n", b"\n")
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**63), 10**30, 10**400, 0.5, -0.0, 1e308, float("inf")),
@@ -93,13 +95,10 @@ class Mutator:
 
     def _number(self, data: bytes) -> bytes:
         """Another number in the place of one."""
-        digits = [at for at in range(len(data)) if data[at : at + 1].isdigit()]
-        if not digits:
+        found = _DIGITS.search(data, self._chance.randrange(len(data) + 1)) or _DIGITS.search(data)
+        if found is None:
             return data
-        start = end = self._chance.choice(digits)
-        while data[end : end + 1].isdigit():
-            end += 1
-        return data[:start] + self._chance.choice(NUMBERS).encode() + data[end:]
+        return data[: found.start()] + self._chance.choice(NUMBERS).encode() + data[found.end() :]
 
     # ------------------------------------------------------------ JSON
 

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.sim.campaign import Tally, campaign, every_single, pairs, singles
+from tests.sim.campaign import Tally, campaign, every_pair, every_single, pairs, singles
 from tests.sim.scenarios import MAIN, SCENARIOS
 from tests.sim.schedule import Schedule, drawn, run
 from tests.sim.shrink import joined, kept, saved, shrunk
@@ -42,12 +42,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="run one from an empty host and tell its story")
     parser.add_argument("--replay", metavar="FILE", help="run a file of tests/sim/regressions and tell its story")
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), help="singles, pairs: of this one only")
-    parser.add_argument("--effect", type=int, help="singles: of this effect only, and tell the story")
-    parser.add_argument("--fault", help="singles: this fault only")
+    parser.add_argument("--effect", type=int, help="singles, pairs: of this effect only, and tell the story")
+    parser.add_argument("--fault", help="with --effect: this fault of it")
+    parser.add_argument("--later", type=int, help="pairs: so many effects after the first fault")
+    parser.add_argument("--other", help="pairs: this one comes then")
     parser.add_argument("--main", action="store_true", help="singles, pairs: of the main scenarios only")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument(
-        "--shrink", metavar="NAME", help="with --seed: the shortest way, written to regressions/NAME.json"
+        "--shrink", metavar="NAME", help="of the one that is told: the shortest way, written to regressions/NAME.json"
     )
     parser.add_argument("--lines", type=int, default=10_000, help="how much of a story is told, from its end")
     parser.add_argument("--only", default="", help="mutants: those whose name contains this")
@@ -82,8 +84,15 @@ def _seeds(asked: argparse.Namespace) -> int:
 def _scenarios(asked: argparse.Namespace) -> int:
     names = [asked.scenario] if asked.scenario else list(MAIN) if asked.main else list(SCENARIOS)
     if asked.effect is not None:
-        found = [s for n, s in every_single(names[0]) if f"--effect {asked.effect} " in n and repr(asked.fault) in n]
-        return _told(found[0], asked)
+        which = f"--effect {asked.effect} --fault {asked.fault!r}"
+        every = every_single(names[0])
+        if asked.what == "pairs":
+            which, every = f"{which} --later {asked.later} --other {asked.other!r}", every_pair(names[0])
+        found = next((schedule for name, schedule in every if name.endswith(which)), None)
+        if found is None:
+            print(f"No schedule of {names[0]!r} has {which}.")
+            return 2
+        return _told(found, asked)
     whole, began = Tally(), time.monotonic()
     with ProcessPoolExecutor(asked.jobs) as pool:
         for name, tally in zip(names, pool.map(singles if asked.what == "singles" else pairs, names), strict=True):

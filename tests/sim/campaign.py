@@ -80,7 +80,8 @@ def every_pair(scenario: str, kinds: Iterable[str] = FAULTS[:6]) -> Iterator[tup
                 for later in range(1, 13):
                     for other in kinds:
                         two = (["fault", ahead, kind], ["fault", ahead + later, other])
-                        name = f"--pair {scenario!r}: effect {worlds[at].effects + ahead} {kind}, {later} later {other}"
+                        where = f"--scenario {scenario!r} --effect {worlds[at].effects + ahead} --fault {kind!r}"
+                        name = f"pairs {where} --later {later} --other {other!r}"
                         steps = (*story[:at], *two, step, *story[at + 1 :])
                         yield name, Schedule(first, steps, scenario, at, len(story) - at - 3)
 
