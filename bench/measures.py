@@ -323,9 +323,9 @@ def planner() -> Iterator[Row]:
     """A plan over 10,000 containers in memory: all healthy, and a tenth of them dead."""
     import dataclasses
 
-    from reconciler.core.observed import Health, Status
+    from reconciler.core.observed import Health, Slot, Status
     from reconciler.core.planner import make_plan
-    from reconciler.core.rollout import Rollout
+    from reconciler.core.rollout import Group, Rollout
     from tests.builders import container, desired, nginx, observed, opa, service, state, targets, wish
 
     services = tuple(service(name=f"s{n}", replicas=10) for n in range(1000))
@@ -348,7 +348,7 @@ def planner() -> Iterator[Row]:
             )
     seen = observed(*found, nginx(), opa())
     seen = dataclasses.replace(seen, proxy=dataclasses.replace(seen.proxy, weights={s.name: 0 for s in services}))
-    rollout = Rollout({s.name: state(service=s.name, stable=made.wanted[s.name]) for s in services})
+    rollout = Rollout({s.name: state(service=s.name, stable=Group(made.wanted[s.name], Slot.BLUE)) for s in services})
     wishes = wish(wanted, made)
     assert len(make_plan(wishes, seen, rollout).steps) == 2000
     took = median([timed(lambda: make_plan(wishes, seen, rollout)) for _ in range(9)])

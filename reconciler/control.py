@@ -57,9 +57,11 @@ class NotRunning(ControlError):
 
 def exit_code(error: ReconcilerError) -> int:
     """The command line's exit code for an error that ended a request."""
-    from reconciler.operations import Exit
+    from reconciler.operations import Exit, Misused
 
     match error:
+        case Misused():
+            return Exit.USAGE
         case ManifestError() | RenderError():
             return Exit.BAD_MANIFEST
         case PolicyError():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import os
 import shutil
@@ -10,9 +9,9 @@ import signal
 import stat
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 
@@ -20,37 +19,53 @@ import structlog
 
 from reconciler import __version__, log, wiring
 from reconciler.adapters import clock
-from reconciler.adapters.config_file import read_config
+from reconciler.adapters.config_reload import ConfigInForce
 from reconciler.adapters.engine_events import EngineEvents
 from reconciler.adapters.file_source import FileSource
+from reconciler.adapters.file_systems import doubt, kind_of
 from reconciler.adapters.file_watch import FileWatch
 from reconciler.adapters.heartbeat import HANG_S, TELL_EVERY_S, Heart, Pulse, seen_by
 from reconciler.adapters.own_metrics import OwnMetrics
 from reconciler.adapters.sd_notify import Notifier, notifier_of_this_process
 from reconciler.adapters.state_dir import StateDir
 from reconciler.adapters.webhook import WebhookListener
+from reconciler.cli.daemon_options import METRICS_PORT, daemon_flags, daemon_options
+from reconciler.cli.options import UsageError
+from reconciler.cli.terminal import note
 from reconciler.control import ControlServer
 from reconciler.core.errors import ManifestError, ReconcilerError, StateError
 from reconciler.core.record import Cycle, Trigger
 from reconciler.formats.cycle_record import changed_the_world
-from reconciler.formats.daemon_config import CONFIG_FILE, DaemonConfig, Flags, merged
+from reconciler.formats.daemon_config import CONFIG_FILE, DaemonConfig
+from reconciler.log import visible
 from reconciler.loop import Loop
 from reconciler.operations.desk import Place
 from reconciler.wiring import Followed
 
+COMMAND_LINE = "command line"
+"""Where a problem is that a flag has."""
+
+NEWLINE = "\n"
 EXIT_ERROR = 1
 EXIT_LOCKED = 3
+EXIT_USAGE = 64
 EXIT_HUNG = 70
-METRICS_PORT = 9469
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; 0 after a clean end, 3 when another one runs already.
 
-    1 when it cannot start, or not go on since its state directory was replaced; 70 when its loop hung and nobody else
-    watches it.
+    1 when it cannot start, or not go on since its state directory was replaced; 64 when it was called wrongly; 70 when
+    its loop hung and nobody else watches it.
     """
-    options = _options()
+    try:
+        return _main(daemon_options())
+    except UsageError as error:
+        note(f"reconcilerd: {visible(str(error), keep=NEWLINE)}\nSee `reconcilerd --help`.")
+        return EXIT_USAGE
+
+
+def _main(options: Namespace) -> int:
     with suppress(OSError, ValueError, RuntimeError):  # there is nowhere to write
         # systemd's watchdog ends a hung daemon with SIGABRT: its log then says where it hung. Only the loop's thread,
         # which gets the signal: the stacks of those that run meanwhile change under the reader, which then crashes.
@@ -68,13 +83,15 @@ def main() -> int:
     return 0
 
 
-def run_forever(options: argparse.Namespace) -> None:
+def run_forever(options: Namespace) -> None:
     """Hold the state directory, follow the manifest, answer operators, until a signal.
 
-    Raises ReconcilerError where it cannot start, and where its state directory was replaced.
+    Raises ReconcilerError where it cannot start, and where its state directory was replaced; UsageError where the
+    flags make no sense.
     """
-    config = _config(options)
-    log.configure(json=config.log_json or None, level=config.log_level or "info")
+    in_force = _config(options)
+    config = in_force.now
+    _speak_as(config)
     manifest, state_dir = _absolute(config.manifest or "manifest.yaml"), _absolute(config.state_dir or _state_dir())
     logger = structlog.get_logger()
     notifier, watchdog_s = notifier_of_this_process()
@@ -89,6 +106,8 @@ def run_forever(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         state = stack.enter_context(StateDir(state_dir))
         lock = stack.enter_context(state.lock("reconcilerd", system.timestamp()))
+        if doubted := doubt(kind_of(state_dir)):
+            logger.warning("state.doubted", state=str(state_dir), reason=doubted)
         source = stack.enter_context(wiring.followed(config, manifest, state_dir, news))
         finished = _told(logger, metrics, notifier)
         keep_bytes = config.history_keep_bytes
@@ -103,7 +122,7 @@ def run_forever(options: argparse.Namespace) -> None:
             _let_in(config.group, (state_dir, state_dir / "run"))
         _follow(stack, config, source, loop)
         stack.enter_context(_hearing_the_engine(loop))
-        reload = _Reload(loop, notifier)
+        reload = _Reload(loop, notifier, in_force)
         _take_signals(loop, notifier, reload)
         port = METRICS_PORT if config.metrics_port is None else config.metrics_port
         if port and not metrics.serve(port):
@@ -159,11 +178,15 @@ def _beating(notifier: Notifier, watchdog_s: float | None, hang_s: float | None)
 
 
 class _Reload:
-    """SIGHUP is `systemctl reload`: the manager is told when it began, and when a cycle that heard of it is over."""
+    """SIGHUP is `systemctl reload`: the manager is told when it began, and when a cycle that heard of it is over.
 
-    def __init__(self, loop: Loop, notifier: Notifier) -> None:
+    Then the daemon's own file is read again, too.
+    """
+
+    def __init__(self, loop: Loop, notifier: Notifier, config: ConfigInForce) -> None:
         self._loop = loop
         self._notifier = notifier
+        self._config = config
         self._is_asked = False
 
     def ask(self) -> None:
@@ -176,7 +199,24 @@ class _Reload:
         """A cycle is over; what woke it is no longer in the loop's inbox."""
         if self._is_asked and not self._loop.has_wakes():
             self._is_asked = False
+            self._read_config()
             self._notifier.tell("READY=1")
+
+    def _read_config(self) -> None:
+        """What can change without a restart has changed; what came of the file is told."""
+        said = self._config.read_again()
+        _speak_as(self._config.now)
+        logger = structlog.get_logger()
+        for warning in said.warnings:
+            logger.warning("config.doubted", reason=str(warning))
+        if said.problems:
+            reason = "; ".join(map(str, said.problems))
+            logger.warning("config.rejected", reason=reason, advice="what was in force stays in force")
+        elif said.restart:
+            advice = "only a restart brings these into force"
+            logger.warning("config.reloaded", changed=said.changed, unchanged=said.restart, advice=advice)
+        else:
+            logger.info("config.reloaded", changed=said.changed)
 
 
 def _told(
@@ -227,16 +267,23 @@ def _follow(stack: ExitStack, config: DaemonConfig, source: Followed, loop: Loop
     structlog.get_logger().info("webhook.listens", port=listener.port, path=config.webhook.path)
 
 
-def _config(options: argparse.Namespace) -> DaemonConfig:
-    """The daemon's file and its flags as one; what may be doubted is told. Raises ManifestError."""
-    file = Path(options.config or CONFIG_FILE)
-    reading = read_config(file, required=options.config is not None)
-    for warning in reading.warnings:
+def _config(options: Namespace) -> ConfigInForce:
+    """The daemon's file and its flags as one; what may be doubted is told. Raises ManifestError and UsageError."""
+    file = _absolute(options.config or CONFIG_FILE)
+    config = ConfigInForce(file, daemon_flags(options), required=options.config is not None)
+    said = config.read()
+    for warning in said.warnings:
         structlog.get_logger().warning("config.doubted", reason=str(warning))
-    if reading.config is None:
-        raise ManifestError(reading.problems)
-    given = {each.name: getattr(options, each.name) for each in fields(Flags)}
-    return merged(reading.config, Flags(**given))
+    if any(problem.file == COMMAND_LINE for problem in said.problems):
+        raise UsageError("\n".join(problem.message for problem in said.problems))
+    if said.problems:
+        raise ManifestError(said.problems)
+    return config
+
+
+def _speak_as(config: DaemonConfig) -> None:
+    """From now on the log is as the configuration wants it."""
+    log.configure(json=config.log_json or None, level=config.log_level or "info")
 
 
 def _absolute(path: str) -> Path:
@@ -322,46 +369,6 @@ def _take_signals(loop: Loop, notifier: Notifier, reload: _Reload) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGHUP, look_again)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="reconcilerd",
-        description="Follows a manifest: keeps what runs as it asks, and records every cycle.",
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", help=f"the daemon's own file (default: {CONFIG_FILE}, where it is there)"
-    )
-    parser.add_argument("--manifest", "--file", help="the manifest to follow (default: manifest.yaml)")
-    parser.add_argument("--git", metavar="URL", help="follow the manifest in this repository instead of a file")
-    parser.add_argument("--branch", help="the branch to follow there (default: main)")
-    parser.add_argument("--path", help="where the manifest is in the repository (default: manifest.yaml)")
-    parser.add_argument(
-        "--state-dir",
-        help="where everything is kept (default: $STATE_DIRECTORY, else ./state)",
-    )
-    parser.add_argument(
-        "--metrics-port", type=int, help=f"own metrics on 127.0.0.1; 0 is none (default: {METRICS_PORT})"
-    )
-    parser.add_argument("--group", help="members of this group may use reconcilerctl")
-    parser.add_argument(
-        "--hang-limit",
-        type=_seconds,
-        metavar="SECONDS",
-        help=f"end when the loop hangs for so long, to be started again (default: {HANG_S:g} under systemd's watchdog, "
-        "else never)",
-    )
-    parser.add_argument("--log-level", choices=sorted(log.LEVELS))
-    parser.add_argument("--log-json", action="store_true", default=None, help="JSON lines even on a terminal")
-    parser.add_argument("--version", action="version", version=f"reconcilerd {__version__}")
-    return parser.parse_args()
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise ValueError(text)
-    return seconds
 
 
 if __name__ == "__main__":

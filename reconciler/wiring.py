@@ -9,7 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from reconciler import __version__
 from reconciler.adapters import clock
 from reconciler.adapters.file_source import FileSource
 from reconciler.adapters.host_allow import HostAllowFile
+from reconciler.adapters.reading_guard import ReadingGuard
 from reconciler.adapters.state_dir import StateDir
 from reconciler.core.containers import Layout
 from reconciler.core.errors import EngineError, ManifestError, Problem
@@ -28,8 +29,11 @@ from reconciler.operations.desk import Operations, Place
 if TYPE_CHECKING:
     from reconciler.adapters.docker_engine import DockerEngine
     from reconciler.adapters.git_source import GitSource
+    from reconciler.adapters.history_file import HistoryFile
     from reconciler.adapters.local_images import LocalImages
     from reconciler.adapters.metrics import CountedTwice
+    from reconciler.adapters.nginx_proxy import NginxProxy
+    from reconciler.adapters.opa import OpaPolicy
     from reconciler.core.desired import DesiredState
     from reconciler.core.record import Cycle
     from reconciler.loop import Loop
@@ -70,9 +74,15 @@ class Followed:
         return reader.mount_trouble(path) if isinstance(reader, FileSource) else ""
 
 
-def source_of(manifest: Path, allow: Path = Path(ALLOW_FILE), home: Path | None = None, name: str = "") -> FileSource:
-    """The manifest, and what the host's own file `allow` permits it. `home` and `name` are FileSource's."""
-    return FileSource(manifest, clock.SystemClock(), HostAllowFile(allow), home, name)
+def source_of(
+    manifest: Path,
+    allow: Path = Path(ALLOW_FILE),
+    home: Path | None = None,
+    name: str = "",
+    guard: ReadingGuard | None = None,
+) -> FileSource:
+    """The manifest, and what the host's own file `allow` permits it. `home`, `name` and `guard` are FileSource's."""
+    return FileSource(manifest, clock.SystemClock(), HostAllowFile(allow), home, name, guard)
 
 
 @contextmanager
@@ -85,14 +95,15 @@ def followed(
     """
     home = Path(config.folder) if config.folder else None
     readers: deque[FileSource] = deque(maxlen=READERS_KEPT)
+    guard = ReadingGuard(state_dir / "run" / "reading")
     if config.git is None:
-        readers.append(source_of(manifest, home=home))
+        readers.append(source_of(manifest, home=home, guard=guard))
         yield Followed(readers[0], readers, str(manifest))
         return
     from reconciler.adapters.git_source import GitSource
 
     def read(path: Path) -> FileSource:
-        readers.append(source_of(path, home=home or state_dir.parent, name=name))
+        readers.append(source_of(path, home=home or state_dir.parent, name=name, guard=guard))
         return readers[-1]
 
     git = config.git
@@ -198,13 +209,7 @@ def ports_of(
     `wake` is told in words that the engine changed something; `in_force` is the manifest in force, None before there
     is one: the limits that adapters work with are read from it at every use. `keep_bytes` is as for `loop_of`.
     """
-    from reconciler.adapters.docker_engine import DockerEngine
-    from reconciler.adapters.history_checkpoints import Checkpoints
-    from reconciler.adapters.history_file import HistoryFile
-    from reconciler.adapters.history_key import HistoryKey, given_key
     from reconciler.adapters.host import LocalHost
-    from reconciler.adapters.nginx_proxy import NginxProxy
-    from reconciler.adapters.opa import OpaPolicy, ensure_token, socket_path
     from reconciler.adapters.probe_traffic import ProbeTraffic
     from reconciler.adapters.prober import AddressProber
     from reconciler.adapters.rendered_files import RenderedFiles
@@ -213,48 +218,19 @@ def ports_of(
 
     rendered, run = state_dir / "rendered", state_dir / "run"
     instance = state.instance_id(lambda: _instance(state_dir))
-
-    def patience_s() -> float:
-        return desired.opa.decision_timeout_s if (desired := in_force()) else 5.0
-
-    with ExitStack() as stack:
-        key = HistoryKey(state_dir, given_key(os.environ))
-        history = HistoryFile(
-            state_dir,
-            state_dir.parent.name,
-            __version__,
-            lambda: secrets.token_hex(16),
-            checkpoints=Checkpoints(key.sign, clock.monotonic),
-            packs=True,
-            keep_bytes=keep_bytes,
-        )
-        stack.callback(history.close)
-        engine = DockerEngine(
-            instance=instance,
-            monotonic=clock.monotonic,
-            images=_Builds(),
-            wake=wake,
-            mount_trouble=source.mount_trouble,
-        )
-        stack.callback(engine.close)
-        metrics = _metrics(in_force)
-        stack.callback(metrics.close)
-        probes = ProbeTraffic(run / "nginx" / "proxy.sock")
-        stack.callback(probes.close)
+    with (
+        closing(_history(state_dir, keep_bytes)) as history,
+        closing(_engine(instance, source, wake)) as engine,
+        closing(_metrics(in_force)) as metrics,
+        closing(ProbeTraffic(run / "nginx" / "proxy.sock")) as probes,
+    ):
         yield Ports(
             source=source.source,
             runtime=engine,
             prober=AddressProber(),
-            proxy=NginxProxy(
-                live_dir=rendered / "nginx" / "live",
-                run_dir=run / "nginx",
-                boxes=engine.boxes,
-                monotonic=clock.monotonic,
-                user=container_user(),
-                secret=source.tester_secret,
-            ),
+            proxy=_proxy(rendered, run, source, engine),
             files=RenderedFiles(rendered),
-            policy=OpaPolicy(lambda revision: socket_path(run, revision), lambda: ensure_token(run), patience_s),
+            policy=_policy(run, in_force),
             host=LocalHost(_data_root(engine)),
             rollouts=RolloutFiles(state),
             history=history,
@@ -263,6 +239,57 @@ def ports_of(
             probes=probes,
             instance=instance,
         )
+
+
+def _history(state_dir: Path, keep_bytes: int | None) -> HistoryFile:
+    from reconciler.adapters.history_checkpoints import Checkpoints
+    from reconciler.adapters.history_file import HistoryFile
+    from reconciler.adapters.history_key import HistoryKey, given_key
+
+    key = HistoryKey(state_dir, given_key(os.environ))
+    return HistoryFile(
+        state_dir,
+        state_dir.parent.name,
+        __version__,
+        lambda: secrets.token_hex(16),
+        checkpoints=Checkpoints(key.sign, clock.monotonic),
+        packs=True,
+        keep_bytes=keep_bytes,
+    )
+
+
+def _engine(instance: str, source: Followed, wake: Callable[[str], None]) -> DockerEngine:
+    from reconciler.adapters.docker_engine import DockerEngine
+
+    return DockerEngine(
+        instance=instance,
+        monotonic=clock.monotonic,
+        images=_Builds(),
+        wake=wake,
+        mount_trouble=source.mount_trouble,
+    )
+
+
+def _proxy(rendered: Path, run: Path, source: Followed, engine: DockerEngine) -> NginxProxy:
+    from reconciler.adapters.nginx_proxy import NginxProxy
+
+    return NginxProxy(
+        live_dir=rendered / "nginx" / "live",
+        run_dir=run / "nginx",
+        boxes=engine.boxes,
+        monotonic=clock.monotonic,
+        user=container_user(),
+        secret=source.tester_secret,
+    )
+
+
+def _policy(run: Path, in_force: Callable[[], DesiredState | None]) -> OpaPolicy:
+    from reconciler.adapters.opa import OpaPolicy, ensure_token, socket_path
+
+    def patience_s() -> float:
+        return desired.opa.decision_timeout_s if (desired := in_force()) else 5.0
+
+    return OpaPolicy(lambda revision: socket_path(run, revision), lambda: ensure_token(run), patience_s)
 
 
 def _metrics(in_force: Callable[[], DesiredState | None]) -> CountedTwice:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import importlib.metadata
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from reconciler import __version__, assets
 
@@ -62,6 +65,69 @@ def test_the_programs_are_there() -> None:
 
 def test_a_version_is_one_that_packages_may_have() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+([.-]?(a|b|rc|dev|post)\d*)?", __version__)
+
+
+# ---------------------------------------------------------------- what is locked
+
+
+def locked(text: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """Version and SHA-256 digests of each package of a lock, by its canonical name."""
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for entry in re.split(r"\n(?=\S)", text.replace("\\\n", " ")):
+        if entry.startswith("#") or not entry.strip():
+            continue
+        pin, *options = entry.split()
+        name, _, version = pin.partition("==")
+        digests = [re.fullmatch(r"--hash=sha256:([0-9a-f]{64})", option) for option in options]
+        assert all(digests), f"{pin} has something else than digests"
+        found[canonicalize_name(name)] = version, frozenset(digest[1] for digest in digests if digest)
+    return found
+
+
+def needed(requirements: Iterable[str], lock: Mapping[str, tuple[str, frozenset[str]]]) -> Iterator[str]:
+    """What keeps these requirements, and all that theirs need in turn, from being met by the lock alone."""
+    asked, seen = list(requirements), set()
+    while asked:
+        wanted = Requirement(asked.pop())
+        if wanted in seen or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(wanted)
+        name = canonicalize_name(wanted.name)
+        if name not in lock:
+            yield f"{wanted} is not locked"
+            continue
+        version, digests = lock[name]
+        if version not in wanted.specifier:
+            yield f"{wanted} is not met by {version}"
+        if not digests:
+            yield f"{name} has no digest"
+        asked += importlib.metadata.distribution(name).requires or ()
+
+
+REQUIRED = SETUP["options"]["install_requires"].split()
+
+
+@pytest.mark.control("K17")
+def test_every_package_that_is_needed_is_locked_by_version_and_digest() -> None:
+    lock = locked((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    assert list(needed(REQUIRED, lock)) == []
+    assert len(lock) >= len(REQUIRED)
+
+
+@pytest.mark.control("K17")
+@pytest.mark.parametrize(
+    ("changed", "to", "complaint"),
+    [
+        (r"(?m)^urllib3==.*\n( .*\n)*", "", "urllib3.* is not locked"),
+        (r"(?m)^(pyyaml)==.*(\n( .*\n)*)", r"\1==5.0\n", "pyyaml.* is not met by 5.0"),
+        (r"(?m)^(docker==\S+).*\n( .*\n)*", r"\1\n", "docker has no digest"),
+    ],
+)
+def test_a_lock_that_lacks_something_is_noticed(changed: str, to: str, complaint: str) -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    damaged = re.sub(changed, to, text)
+    assert damaged != text
+    assert any(re.match(complaint, each) for each in needed(REQUIRED, locked(damaged)))
 
 
 # ---------------------------------------------------------------- documentation

@@ -10,12 +10,14 @@ import errno
 import hashlib
 import os
 import stat
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from reconciler.adapters.host_allow import HostAllowFile
 from reconciler.adapters.host_paths import link_below
+from reconciler.adapters.reading_guard import MOST, ReadingGuard
 from reconciler.core.desired import DesiredState
 from reconciler.core.errors import ManifestError, Problem
 from reconciler.formats import manifest, tester
@@ -58,13 +60,19 @@ class FileSource:
 
     Without `allow` no path of the host is permitted. `home` is where relative mounts and the secrets folder are on
     this host; None is the manifest's folder. `name` is the project's where the manifest names none;
-    "" is that folder's.
+    "" is that folder's. With `guard` a content whose reading has ended the process too often is not read again.
     """
 
     def __init__(
-        self, path: Path, clock: Clock, allow: HostAllowFile | None = None, home: Path | None = None, name: str = ""
+        self,
+        path: Path,
+        clock: Clock,
+        allow: HostAllowFile | None = None,
+        home: Path | None = None,
+        name: str = "",
+        guard: ReadingGuard | None = None,
     ) -> None:
-        self._home, self._name = home, name
+        self._home, self._name, self._guard = home, name, guard
         self._path = path
         self._clock = clock
         self._allow = allow
@@ -126,17 +134,13 @@ class FileSource:
             and self._last.inputs == self._inputs(data, permitted, policies, self._last)
         ):
             return self._last.loaded
-        reading = manifest.read(
-            data,
-            file=self._path.name,
-            folder=self._folder(),
-            name=self._name,
-            env_files=self._env_file,
-            allow=permitted,
-            processors=os.cpu_count(),
-            secrets=self._secret,
-            link_below=link_below,
-        )
+        if self._guard is not None and (deaths := self._guard.deaths(data)) >= MOST:
+            return self._unreadable(
+                f"reading it has ended the daemon {deaths} times, so it is set aside. What was in force stays so. "
+                "Mend it; any change to it is read again"
+            )
+        with self._guard.reading(data) if self._guard is not None else nullcontext():
+            reading = self._read_with(data, permitted)
         self._remember_secrets(reading.desired)
         if reading.desired and reading.desired.opa.policies_dir != folder:
             policies, troubles = self._policies(reading.desired.opa.policies_dir)
@@ -147,6 +151,19 @@ class FileSource:
             inputs = self._inputs(data, permitted, policies, reading)
             self._last = _Reading(inputs, reading.env_files, reading.secrets, reading.binds, loaded)
         return loaded
+
+    def _read_with(self, data: bytes, permitted: HostAllow) -> manifest.Reading:
+        return manifest.read(
+            data,
+            file=self._path.name,
+            folder=self._folder(),
+            name=self._name,
+            env_files=self._env_file,
+            allow=permitted,
+            processors=os.cpu_count(),
+            secrets=self._secret,
+            link_below=link_below,
+        )
 
     def _permitted(self) -> HostAllow:
         if self._allow is None:

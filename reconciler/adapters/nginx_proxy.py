@@ -136,6 +136,7 @@ class NginxProxy:
         self._testers = live_dir / tester.MAPS
         self._testers_lock = threading.Lock()
         self._leaving_since_s: float | None = None
+        self._took_place: tuple[float, float] | None = None  # a reload: when it was noted, and when it first showed
 
     def observe(self, container: ObservedContainer | None, services: Sequence[str]) -> ObservedProxy:
         """What runs and which weights the flags say. Never raises."""
@@ -382,19 +383,27 @@ class NginxProxy:
     # ── workers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _retiring(self, container: ObservedContainer) -> tuple[int, float]:
-        """How many workers of an older configuration still serve, and for how many seconds they have been retiring."""
+        """How many workers of an older configuration still serve, and for how many seconds they have been retiring:
+        since we first saw a newer one, and until then since the reload was asked for.
+        """
         try:
             workers = self._workers(container.id, container.pid)
         except EngineError:
             workers = []
         note = self._note()
-        age_s = max(0.0, self._monotonic() - note.noted_at_s)
+        now = self._monotonic()
+        age_s = max(0.0, now - note.noted_at_s)
         noted = note.workers if note.container_id == container.id else frozenset[tuple[int, int]]()
         has_newer = any((worker.pid, worker.start) not in noted for worker in workers)
         counts = has_newer or age_s < RELOAD_SETTLES_S
         old = [worker for worker in workers if counts and (worker.pid, worker.start) in noted]
         leaving = [worker for worker in workers if worker.is_leaving]
-        return len({*old, *leaving}), age_s if old else self._leaving_for(bool(leaving))
+        if not has_newer:
+            self._took_place = None
+        elif self._took_place is None or self._took_place[0] != note.noted_at_s:
+            self._took_place = (note.noted_at_s, now)
+        retired_s = now - self._took_place[1] if self._took_place is not None else age_s
+        return len({*old, *leaving}), retired_s if old else self._leaving_for(bool(leaving))
 
     def _leaving_for(self, any_leaving: bool) -> float:
         """For workers that somebody else retired: counted from when we first saw it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import cattrs
 
@@ -16,6 +17,8 @@ from reconciler.core.evidence import Evidence
 from reconciler.core.rollout import Rollout
 
 T = TypeVar("T")
+Stamp: TypeAlias = tuple[int, int] | None
+"""What tells a file from another one in its place; None where there is none."""
 
 ROLLOUT = "rollout.json"
 LAST_GOOD = "last-good.json"
@@ -29,18 +32,30 @@ class _Evidence:
     services: Mapping[str, Evidence]
 
 
+class _Known(NamedTuple):
+    """What a file holds, as far as we know, and which one that is."""
+
+    value: object
+    stamp: Stamp
+
+
 class RolloutFiles:
-    """The RolloutStore port. Files that cannot be read are set aside by the state directory, and count as absent."""
+    """The RolloutStore port. Files that cannot be read are set aside by the state directory, and count as absent.
+
+    What a file holds is known once it was read or written: it is not written again while that file is there, and is
+    in the next cycle where somebody took it away. `forget_all_but` ends a cycle's saving.
+    """
 
     def __init__(self, state: StateDir) -> None:
         self._state = state
-        self._saved: Rollout | None = None
+        self._known: dict[str, _Known] = {}
+        self._seen: set[str] = set()
         self._kept: dict[str, KeptRevision] | None = None
 
     def load(self) -> Rollout:
         """The last saved rollout; an empty one where there is none."""
         rollout = self._read(ROLLOUT, Rollout) or Rollout()
-        self._saved = rollout
+        self._known[ROLLOUT] = _Known(rollout, self._stamp(ROLLOUT))
         return rollout
 
     def save(self, rollout: Rollout) -> None:
@@ -48,9 +63,7 @@ class RolloutFiles:
 
         A disk that has just run full has room for it all the same.
         """
-        if rollout != self._saved:
-            self._state.save_decision(ROLLOUT, _envelope(rollout))
-            self._saved = rollout
+        self._hold(ROLLOUT, rollout)
 
     def evidence(self) -> Mapping[str, Evidence]:
         """What is known about each service's trial; empty where there is none or it cannot be read."""
@@ -72,37 +85,64 @@ class RolloutFiles:
     def _read_kept(self, name: str) -> KeptRevision | None:
         """One that cannot be read, or that a newer version wrote, is left out; it stays where it is."""
         try:
-            return self._read(name, KeptRevision)
+            kept = self._read(name, KeptRevision)
         except StateError:
             return None
+        if kept is not None and name == _file_of(kept.revision):
+            self._known[name] = _Known(kept, self._stamp(name))
+        return kept
 
     def keep(self, revision: KeptRevision) -> None:
         """Keep what is needed to start a revision again. Raises StateError."""
         self.kept()
         assert self._kept is not None, "kept() reads them"
-        if self._kept.get(revision.revision) != revision:
-            self._write(f"{REVISIONS}/{revision.revision}.json", revision)
-            self._kept[revision.revision] = revision
+        self._hold(_file_of(revision.revision), revision)
+        self._kept[revision.revision] = revision
 
     def forget_all_but(self, revisions: Iterable[str]) -> None:
-        """Remove the revisions that nobody can go back to. Raises StateError."""
+        """Remove the revisions that nobody can go back to; whatever else was saved is there. Raises StateError."""
         wanted = set(revisions)
         for kept in self.kept():
             if kept.revision not in wanted:
-                self._state.remove(f"{REVISIONS}/{kept.revision}.json")
+                self._known.pop(_file_of(kept.revision), None)
+                self._state.remove(_file_of(kept.revision))
                 assert self._kept is not None, "kept() read them"
                 del self._kept[kept.revision]
+        for name in self._known.keys() - self._seen:
+            self._hold(name, self._known[name].value)
+        self._seen.clear()
 
     def last_good(self) -> DesiredState | None:
         """The manifest that was last admitted."""
-        return self._read(LAST_GOOD, DesiredState)
+        good = self._read(LAST_GOOD, DesiredState)
+        if good is not None:
+            self._known[LAST_GOOD] = _Known(good, self._stamp(LAST_GOOD))
+        return good
 
     def admit(self, desired: DesiredState) -> None:
         """Make `desired` the last good one. Raises StateError."""
-        self._write(LAST_GOOD, desired)
+        self._hold(LAST_GOOD, desired)
 
-    def _write(self, name: str, value: Any) -> None:
-        self._state.save_json(name, _envelope(value))
+    def _hold(self, name: str, value: object) -> None:
+        """Afterwards the file holds `value`; where it does already, one look is all. Raises StateError."""
+        known = self._known.get(name)
+        if known is None or known.value != value or known.stamp != self._stamp(name):
+            self._known.pop(name, None)  # a save that fails may have come as far as the disk
+            self._write(name, value)
+            self._known[name] = _Known(value, self._stamp(name))
+        self._seen.add(name)
+
+    def _write(self, name: str, value: object) -> None:
+        save = self._state.save_decision if name == ROLLOUT else self._state.save_json
+        save(name, _envelope(value))
+
+    def _stamp(self, name: str) -> Stamp:
+        """Which file that is: one system call."""
+        try:
+            found = os.lstat(f"{self._state.path}/{name}")
+        except OSError:
+            return None
+        return found.st_ino, found.st_size
 
     def _read(self, name: str, kind: type[T]) -> T | None:
         found = self._state.load_json(name).value
@@ -112,6 +152,10 @@ class RolloutFiles:
             return _CONVERTER.structure(found["value"], kind)
         except (cattrs.BaseValidationError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
             return None
+
+
+def _file_of(revision: str) -> str:
+    return f"{REVISIONS}/{revision}.json"
 
 
 def _envelope(value: object) -> dict[str, Json]:

@@ -380,6 +380,12 @@ def open_regular(name: str | Path, flags: int, mode: int = 0o640, dir_fd: int | 
     raise StateError(f"{name} is not a regular file. Move it away.")
 
 
+def check_own(path: Path) -> None:
+    """Raises StateError where this user cannot keep state in the directory `path`; nothing is changed."""
+    with translated(path):
+        os.close(_open_own_directory(path))
+
+
 def sync_directory(path: Path) -> None:
     """Afterwards the names in it are on the disk."""
     fd = os.open(path, _DIRECTORY)

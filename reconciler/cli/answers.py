@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.terminal import note, say, text_of
@@ -34,10 +35,21 @@ def value_of(events: Iterator[Event]) -> Any:
     return play(events, lambda event: None)
 
 
-def conclude(end: Any) -> int:
+def tell(events: Iterator[Event]) -> int:
+    """What an answer tells on its way, then how it ended; a complaint that was told on the way is not said again."""
+    told: set[str] = set()
+
+    def show(event: Any) -> None:
+        told.add(str(event.get("text") or ""))
+        show_line(event)
+
+    return conclude(play(events, show), told)
+
+
+def conclude(end: Any, told: AbstractSet[str] = frozenset()) -> int:
     """Print how it ended, on standard error when it did not end well; the exit code."""
     text = visible(str(end.get("text") or ""), keep="\n").rstrip("\n")
-    if text:
+    if text and not (end["exit"] and text in told):
         (note if end["exit"] else say)(text)
     return int(end["exit"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from reconciler.cli.answers import conclude, play, play_json, show_line
+from reconciler.cli.answers import play_json, tell
 from reconciler.cli.options import Options, UsageError
 from reconciler.cli.session import Session
 from reconciler.core.desired import Json
@@ -15,7 +15,7 @@ EXAMPLES = {"slow": "chaos slow --duration 3", "error": "chaos error --rate 0.5"
 
 def run(arguments: Namespace, options: Options, session: Session) -> int:
     events = session.request("chaos", _asked(arguments))
-    return play_json(events) if options.is_json else conclude(play(events, show_line))
+    return play_json(events) if options.is_json else tell(events)
 
 
 def _asked(arguments: Namespace) -> dict[str, Json]:

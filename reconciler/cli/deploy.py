@@ -31,12 +31,18 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
     events = session.request("deploy", args)
     if options.is_json:
         return play_json(events)
-    end = play(events, _show)
+    told: set[str] = set()
+
+    def show(event: Any) -> None:
+        told.add(str(event.get("text") or ""))
+        _show(event)
+
+    end = play(events, show)
     if end["exit"] == 0:
         if end["text"] not in ("", STEPS["deployed"]):
             note(visible(end["text"], keep="\n"))
         return 0
-    return conclude(end)
+    return conclude(end, told)
 
 
 def _show(event: Any) -> None:

@@ -16,17 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from reconciler.adapters.file_systems import doubt, kind_of
+from reconciler.adapters.state_dir import check_own
 from reconciler.cli.answers import play, say_json
 from reconciler.cli.checks import Check, as_json, of_event, show
 from reconciler.cli.options import Options
 from reconciler.cli.session import Session
 from reconciler.cli.terminal import note, say
-from reconciler.core.errors import ReconcilerError
+from reconciler.core.errors import ReconcilerError, StateError
 from reconciler.log import visible
 
 GB = 1_000_000_000
 MIN_OPEN_FILES, MIN_INOTIFY_INSTANCES, MIN_INOTIFY_WATCHES = 1024, 64, 8192
 TIME_ERROR = 5
+STATE = "State directory"
 DOCKER_SOCKET = "/var/run/docker.sock"
 
 
@@ -40,7 +43,7 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
 
     for look in LOOKS:
         add(look(options))
-    complaint = _ask_engine(session, add)
+    complaint = _ask_engine(session, add, has_state=not any(c.name == STATE and c.ok is False for c in found))
     if options.is_json:
         say_json(as_json(found))
     elif not complaint:
@@ -50,8 +53,11 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
     return 1 if complaint or any(check.ok is False for check in found) else 0
 
 
-def _ask_engine(session: Session, add: Callable[[Check], None]) -> str:
-    """Add the engine's side; why it could not be had, or nothing."""
+def _ask_engine(session: Session, add: Callable[[Check], None], *, has_state: bool) -> str:
+    """Add the engine's side; why it could not be had, or nothing.
+
+    Nobody asks the engine without a state directory; what is wrong with that was found already unless `has_state`.
+    """
 
     def hear(event: Any) -> None:
         if event["event"] == "check":
@@ -59,6 +65,11 @@ def _ask_engine(session: Session, add: Callable[[Check], None]) -> str:
 
     try:
         end = play(session.request("doctor", {}), hear)
+    except StateError as error:
+        if has_state:
+            add(Check(STATE, False, str(error)))
+        add(Check("Docker Engine", None, "Not asked: that needs the state directory, see above."))
+        return ""
     except ReconcilerError as error:
         add(Check("Docker Engine", False, str(error)))
         return ""
@@ -85,9 +96,19 @@ def _python(_options: Options) -> Check:
 def _state_directory(options: Options) -> Check:
     directory = options.state_dir
     there = next(place for place in (directory, *directory.parents) if place.exists())
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        advice = "Remount it for writing, or name another directory with --state-dir."
+        return Check(STATE, False, f"{there} is on a read-only file system. {advice}")
     if not os.access(there, os.W_OK | os.X_OK):
-        return Check("State directory", False, f"{there} is not writable for you. Use sudo, or --state-dir.")
-    return Check("State directory", True, f"{directory}{'' if there == directory else ' (will be made)'}")
+        return Check(STATE, False, f"{there} is not writable for you. Use sudo, or --state-dir.")
+    if there == directory and not options.socket.exists():
+        try:
+            check_own(directory)
+        except StateError as error:
+            return Check(STATE, False, str(error))
+    if doubted := doubt(kind_of(directory)):
+        return Check(STATE, None, f"{directory} {doubted}")
+    return Check(STATE, True, f"{directory}{'' if there == directory else ' (will be made)'}")
 
 
 def _room(options: Options) -> Check:

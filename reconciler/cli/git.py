@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from reconciler.cli.answers import conclude, play, play_json, show_line
+from reconciler.cli.answers import play_json, tell
 from reconciler.cli.options import Options
 from reconciler.cli.session import Session
 from reconciler.cli.sync import SYNC_PATIENCE_S
@@ -13,4 +13,4 @@ from reconciler.cli.sync import SYNC_PATIENCE_S
 def run(arguments: Namespace, options: Options, session: Session) -> int:
     args = {"commit": arguments.commit, "reason": arguments.reason}
     events = session.request("accept", args, silence_s=SYNC_PATIENCE_S)
-    return play_json(events) if options.is_json else conclude(play(events, show_line))
+    return play_json(events) if options.is_json else tell(events)

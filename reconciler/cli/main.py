@@ -63,7 +63,9 @@ def _run(program: str, words: Sequence[str]) -> int:
             raise UsageError(f"Which verb? {visible(' '.join(others))} alone does nothing.")
         return _run_verb(program, name, others)
     except UsageError as error:
-        return _complain(f"{visible(str(error))}\nSee `{program} --help`.", USAGE)
+        from reconciler.cli.hints import runnable
+
+        return _complain(f"{visible(runnable(str(error), program))}\nSee `{program} --help`.", USAGE)
     except SystemExit as done:  # argparse, once it has printed a verb's help
         return int(done.code or 0)
 
@@ -116,7 +118,9 @@ def _carry_out(verb: Verb, arguments: Namespace, options: Options) -> int:
         code: int = import_module(f"reconciler.cli.{verb.name}").run(arguments, options, session)
         return code
     except ReconcilerError as error:
-        return _complain(visible(str(error), keep="\n"), exit_code(error))
+        from reconciler.cli.hints import runnable
+
+        return _complain(visible(runnable(str(error), options.program), keep="\n"), exit_code(error))
     except KeyboardInterrupt:
         return _complain(_interrupted(verb, options, session), INTERRUPTED)
     except (UsageError, OutputClosed, OutputFailed):

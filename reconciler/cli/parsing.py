@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter, _ArgumentGroup
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from reconciler.cli.hints import REASON
 from reconciler.cli.options import UsageError
 from reconciler.cli.terminal import say
 from reconciler.cli.verbs import COMMON, Operand, Option, Verb
@@ -32,7 +34,15 @@ def parse(program: str, verb: Verb, words: Sequence[str]) -> Namespace:
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         raise UsageError(_unknown(unknown[0], verb))
+    if verb.needs_reason(words) and arguments.reason is None:
+        raise UsageError(_no_reason(program, verb, words))
     return arguments
+
+
+def _no_reason(program: str, verb: Verb, words: Sequence[str]) -> str:
+    who = verb.reason_flag or " ".join([verb.name, *(o.choices[0] for o in verb.operands if len(o.choices) == 1)])
+    given = " ".join((program, verb.name, *map(shlex.quote, words), REASON))
+    return f"{who} needs --reason: {verb.why_reason}. Like this: `{given}`."
 
 
 class _Parser(ArgumentParser):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from reconciler.cli.answers import conclude, play, play_json, show_line
+from reconciler.cli.answers import play_json, tell
 from reconciler.cli.options import Options
 from reconciler.cli.session import Session
 
@@ -12,4 +12,4 @@ from reconciler.cli.session import Session
 def run(arguments: Namespace, options: Options, session: Session) -> int:
     args = {"service": arguments.service}
     events = session.request("resume", args)
-    return play_json(events) if options.is_json else conclude(play(events, show_line))
+    return play_json(events) if options.is_json else tell(events)

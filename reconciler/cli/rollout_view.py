@@ -214,7 +214,7 @@ def paused_words(rollout: Any, now: float) -> str:
         return ""
     until = seconds_of(paused.get("until"))
     parts = [f"by {text_of(paused.get('actor'))}" if paused.get("actor") else "by an operator"]
-    parts.append(f"for another {ago(until - now)}" if until is not None else "until `resume`")
+    parts.append(f"for another {ago(until - now)}" if until is not None else "until it is resumed")
     reason = text_of(paused.get("reason"))
     return f"{', '.join(parts)}{f': {reason}' if reason else ''}"
 

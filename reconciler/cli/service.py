@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.cli.answers import say_json
+from reconciler.cli.hints import runnable
 from reconciler.cli.options import Options
 from reconciler.cli.service_files import Found, Place, difference, found
 from reconciler.cli.session import Session
@@ -30,10 +31,12 @@ class Story:
 
     is_dry: bool
     is_quiet: bool
+    program: str
     steps: list[str] = field(default_factory=list)
 
     def tell(self, text: str) -> None:
         """One step more."""
+        text = runnable(text, self.program)
         self.steps.append(text)
         if not self.is_quiet:
             say(f"{len(self.steps)}. {text}")
@@ -59,11 +62,11 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
     supervisor = supervisor_here()
     if arguments.what == "status":
         return _status(supervisor, options)
-    story = Story(arguments.dry_run, options.is_json)
+    story = Story(arguments.dry_run, options.is_json, options.program)
     if not story.is_dry and os.geteuid() != 0:
         raise Refused(
             f"service {arguments.what} changes this machine's services, and you are not root. "
-            f"Like this: `sudo {options.program} service {arguments.what}`; `--dry-run` shows what it would do."
+            f"Like this: `sudo {options.program} service {arguments.what}`; --dry-run shows what it does."
         )
     text = ""
     if arguments.what == "install":
@@ -84,7 +87,7 @@ def _status(supervisor: Supervisor, options: Options) -> int:
     if options.is_json:
         say_json({"running": runs, **facts})
     else:
-        say("\n".join(lines))
+        say("\n".join(runnable(line, options.program) for line in lines))
     return 0 if runs else 1
 
 
@@ -162,7 +165,8 @@ def _place(options: Options) -> Place:
     config = None if options.names_manifest else _with_a_repository(options)
     manifest = config or options.manifest
     if not manifest.is_file():
-        raise Refused(f"There is no manifest {manifest}. Name it: `{options.program} service install --manifest PATH`.")
+        like_this = f"{options.program} service install --manifest /etc/swiftdeploy/manifest.yaml"
+        raise Refused(f"There is no manifest {manifest}. Name it: `{like_this}`.")
     beside = Path(sys.executable).parent / "reconcilerd"
     program = beside if os.access(beside, os.X_OK) else Path(shutil.which("reconcilerd") or beside)
     if not os.access(program, os.X_OK):

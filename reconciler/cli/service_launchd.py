@@ -37,7 +37,7 @@ class Launchd:
             if is_loaded:
                 _do(story, "launchd forgets the older list", "bootout", TARGET)
             _do(story, "launchd starts it, now and with the machine", "bootstrap", "system", str(PLIST))
-        story.tell(f"Log: {LOG}. `reconcilerctl --state-dir {STATE} status` asks it.")
+        story.tell(f"Log: {LOG}. `status --state-dir {STATE}` asks it.")
         return text
 
     def uninstall(self, story: Story, force: bool) -> None:
@@ -55,7 +55,7 @@ class Launchd:
         """See Supervisor."""
         code, said = _launchctl("print", TARGET)
         if code and read_text(PLIST) is None:
-            lines = ["reconcilerd is not installed as a service. `reconcilerctl service install` does that."]
+            lines = ["reconcilerd is not installed as a service. `service install` does that."]
             return False, lines, {"installed": False}
         facts = dict(re.findall(r"^\t(state|pid|runs|last exit code) = (.*)$", said, re.MULTILINE))
         runs = facts.get("state") == "running"

@@ -102,7 +102,7 @@ class Systemd:
             raise Refused(_WITHOUT)
         shown = _show()
         if shown.get("LoadState") == "not-found":
-            lines = ["reconcilerd is not installed as a service. `reconcilerctl service install` does that."]
+            lines = ["reconcilerd is not installed as a service. `service install` does that."]
             return False, lines, {"installed": False}
         runs = shown.get("ActiveState") == "active"
         return runs, _lines(shown, runs), {"installed": True, "unit": _unit_words(shown), "systemd": shown}
@@ -206,7 +206,7 @@ def _explain(place: Place, story: Story) -> None:
     """What the operator would otherwise find out later."""
     if story.is_dry:
         return
-    story.tell(f"Ready: `reconcilerctl service status`, `journalctl -u reconcilerd -f`. State: /var/lib/{USER}.")
+    story.tell(f"Ready: `service status`, `journalctl -u reconcilerd -f`. State: /var/lib/{USER}.")
     folder = place.manifest.parent.stat()
     user = pwd.getpwnam(USER)
     is_writable = (

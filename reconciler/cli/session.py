@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from reconciler.cli.hints import in_events
 from reconciler.cli.options import Options
 from reconciler.control import NotRunning, ask
 
 if TYPE_CHECKING:
     from reconciler.core.desired import Json
     from reconciler.operations import Event
+
+
+_VERBATIM = frozenset({"logs"})
 
 
 class Session:
@@ -38,7 +42,7 @@ class Session:
                 raise
             return self.request_here(verb, asked)
         self.has_daemon = True
-        return events
+        return self._told(verb, events)
 
     def request_here(self, verb: str, args: Mapping[str, Json]) -> Iterator[Event]:
         """The same, never asking a daemon."""
@@ -48,7 +52,11 @@ class Session:
 
         where = self._options
         with local_operations(where.manifest, where.state_dir, where.config_file) as operations:
-            yield from operations.run(Request(verb, args, this_user()))
+            yield from self._told(verb, operations.run(Request(verb, args, this_user())))
+
+    def _told(self, verb: str, events: Iterator[Event]) -> Iterator[Event]:
+        """`events`, their hints spelled for this program; what containers say stays as it is."""
+        return events if verb in _VERBATIM else in_events(events, self._options.program)
 
 
 def open_session(options: Options) -> Session:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from reconciler.cli.answers import conclude, play, play_json, show_line
+from reconciler.cli.answers import play_json, tell
 from reconciler.cli.options import Options
 from reconciler.cli.session import Session
 
 
 def run(arguments: Namespace, options: Options, session: Session) -> int:
     events = session.request("teardown", {"volumes": arguments.volumes, "clean": arguments.clean})
-    return play_json(events) if options.is_json else conclude(play(events, show_line))
+    return play_json(events) if options.is_json else tell(events)

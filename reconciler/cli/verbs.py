@@ -6,6 +6,7 @@ A new verb is a row here and a module `reconciler/cli/<verb>.py` with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MODES = ("canary", "stable")
@@ -43,7 +44,10 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """`about` is what `VERB --help` says beyond the summary; `changes` is true where something may be changed."""
+    """`about` is what `VERB --help` says beyond the summary; `changes` is true where something may be changed.
+
+    `why_reason` says why it must have a --reason, "" where it need not; with a `reason_flag` only beside that.
+    """
 
     name: str
     summary: str
@@ -53,6 +57,12 @@ class Verb:
     examples: tuple[str, ...] = ()
     changes: bool = False
     is_first_steps: bool = False
+    why_reason: str = ""
+    reason_flag: str = ""
+
+    def needs_reason(self, words: Sequence[str]) -> bool:
+        """Whether the command of these words is wrong usage without a --reason."""
+        return bool(self.why_reason) and (not self.reason_flag or self.reason_flag in words)
 
 
 COMMON = (
@@ -100,6 +110,8 @@ VERBS = (
         examples=("deploy", "deploy --timeout 120", 'deploy --break-glass --reason "security fix"'),
         changes=True,
         is_first_steps=True,
+        why_reason="it begins a rollout against the sync windows",
+        reason_flag="--break-glass",
     ),
     Verb(
         "status",
@@ -125,6 +137,8 @@ VERBS = (
         examples=("promote canary", "promote", 'promote --force --reason "the limit is wrong, see #12"'),
         changes=True,
         is_first_steps=True,
+        why_reason="a promotion against policy is recorded with its reason",
+        reason_flag="--force",
     ),
     Verb(
         "history",
@@ -214,6 +228,7 @@ VERBS = (
         ),
         examples=('suspend --for 2h --reason "moving the database"', 'suspend --heal --reason "audit"'),
         changes=True,
+        why_reason="whoever finds it wants to know why nothing is changed",
     ),
     Verb(
         "sync",
@@ -233,6 +248,7 @@ VERBS = (
         options=(REASON,),
         examples=('git accept 1a2b3c4 --reason "force-push agreed with the team"',),
         changes=True,
+        why_reason="it lets in what was refused",
     ),
     Verb(
         "retry",
@@ -242,6 +258,7 @@ VERBS = (
         options=(REASON,),
         examples=('retry --reason "the database was down, not the app"',),
         changes=True,
+        why_reason="it lets a revision run again that was found bad",
     ),
     Verb(
         "chaos",
@@ -274,8 +291,12 @@ VERBS = (
     Verb(
         "diff",
         "what deploy would change: the plan, and the files",
-        "Exit code 0: nothing, 2: there are changes. Changes nothing.",
-        options=(Option(("--commit",), "with the manifest of this commit of the repository", "ID", "words"),),
+        "Exit code 0: nothing, 2: there are changes. Changes nothing. Of a new policy file only the length is\n"
+        "told, unless --full.",
+        options=(
+            Option(("--commit",), "with the manifest of this commit of the repository", "ID", "words"),
+            Option(("--full",), "show new policy files line by line too"),
+        ),
         examples=("diff", "diff > /dev/null || echo changes", "diff --commit 1a2b3c4"),
     ),
     Verb(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 
 from reconciler.adapters.clock import now
@@ -9,7 +10,7 @@ from reconciler.cli.answers import conclude, say_json, value_of
 from reconciler.cli.options import Options
 from reconciler.cli.session import Session
 from reconciler.cli.terminal import Paint, say, wants_colour
-from reconciler.cli.why_view import why_lines
+from reconciler.cli.why_view import unwatched_lines, why_lines
 
 
 def run(arguments: Namespace, options: Options, session: Session) -> int:
@@ -20,5 +21,16 @@ def run(arguments: Namespace, options: Options, session: Session) -> int:
     if options.is_json:
         say_json(value)
     else:
-        say("\n".join(why_lines(value, now(), Paint(wants_colour()), options.program)))
+        paint = Paint(wants_colour())
+        lines = why_lines(value, now(), paint, options.program)
+        unwatched = unwatched_lines(value, paint, options.program, _daemon(options))
+        say("\n".join(lines + unwatched))
     return int(end["exit"])
+
+
+def _daemon(options: Options) -> str:
+    """The command that starts a daemon for what was just looked at."""
+    if options.config_file is not None:
+        return f"reconcilerd --config {shlex.quote(str(options.config_file))}"
+    manifest, state = (shlex.quote(str(path)) for path in (options.manifest, options.state_dir))
+    return f"reconcilerd --manifest {manifest} --state-dir {state}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.figures import age, count, is_number, needed, number, odds, share
+from reconciler.cli.hints import REASON
 from reconciler.cli.rollout_view import (
     LABEL,
     UNCOUNTED,
@@ -36,6 +37,7 @@ def why_lines(service: Any, now: float, paint: Paint, program: str = "swiftdeplo
     """The whole answer to "why is it where it is", for people who have the time to read it."""
     rollout = service.get("rollout")
     sections = [_at_rest(service, now, paint)] if not rollout else [*_under_way(service, rollout, now, paint)]
+    sections.append(_rebuilt(service, paint))
     sections.append(_commit(service, paint))
     sections.append(_given_up(service, paint, program))
     return [line for section in sections if section for line in ("", *section)][1:]
@@ -60,7 +62,30 @@ def _at_rest(service: Any, now: float, paint: Paint) -> list[str]:
         image = f", {text_of(service['image'])}" if service.get("image") else ""
         first = f"{name} is at rest{f' for {since}' if since else ''}: {release_words(service)}{image}, {ready}."
     reason = text_of(service.get("reason"))
+    problems = [f"  {text_of(problem)}" for problem in service.get("problems") or ()]
+    if problems:
+        return [first, paint("poor", "The manifest is wrong, so it stays there:"), *problems]
     return [first, f"Why it stays there: {reason}" if reason else "The manifest asks for nothing else."]
+
+
+def _rebuilt(service: Any, paint: Paint) -> list[str]:
+    """That nobody knows what was before."""
+    if not service.get("is_rebuilt"):
+        return []
+    lost = "The state directory's record of this rollout was lost; where it is was rebuilt from what runs."
+    return [paint("warned", lost), "What was tried before, and what was given up, is forgotten."]
+
+
+def unwatched_lines(service: Any, paint: Paint, program: str, daemon: str) -> list[str]:
+    """What to run where no daemon does, `daemon` being the command that starts one; empty in a daemon's answer."""
+    if service.get("daemon", True):
+        return []
+    once = f"`{program} deploy` starts it" if service.get("phase") == "absent" else f"`{program} reconcile` looks once"
+    return [
+        "",
+        paint("warned", "No daemon runs: nothing is watched, repaired or moved on by itself."),
+        f"`{daemon}` does all that from now on; {once}.",
+    ]
 
 
 def _under_way(service: Any, rollout: Any, now: float, paint: Paint) -> Iterator[list[str]]:
@@ -185,5 +210,5 @@ def _given_up(service: Any, paint: Paint, program: str) -> list[str]:
     named = ", ".join(text_of(revision)[:12] for revision in quarantined)
     return [
         paint("poor", f"Given up, not tried again: {named}"),
-        f"`{program} retry --reason TEXT` lets it run once more.",
+        f"`{program} retry {REASON}` lets it run once more.",
     ]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.core.desired import Mode, Strategy
 from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Status
-from reconciler.core.rollout import IN_PLACE, Group, Member, Paused, Phase, Release, Rollout, ServiceRollout
+from reconciler.core.rollout import IN_PLACE, WAY_BACK, Group, Member, Paused, Phase, Release, Rollout, ServiceRollout
 
 GONE = frozenset({Status.DEAD, Status.REMOVING})
 NOT_SERVING = frozenset({Status.CREATED, Status.PAUSED, Status.EXITED, Status.DEAD, Status.REMOVING})
@@ -21,6 +21,19 @@ def is_of(container: ObservedContainer, group: Group | None) -> bool:
         and container.revision == group.release.revision
         and container.mode == group.release.mode
     )
+
+
+def was_well(state: ServiceRollout, container: ObservedContainer) -> bool:
+    """Whether `container`, which nobody can ask any more, has shown that it can serve, as far as `state` tells.
+
+    Whoever is stable or was kept has. Else only what was started as stable counts: as a member, or where the state
+    does not know it at all, as a lost or an older one; what is still tried has to answer.
+    """
+    if is_of(container, state.stable) or is_of(container, state.kept):
+        return True
+    is_tried = is_of(container, state.candidate) or is_of(container, state.fresh)
+    is_member = any(member.container_id == container.id for slot in Slot for member in state.members(slot))
+    return container.mode == Mode.STABLE and (is_member or not is_tried)
 
 
 def of_group(observed: ObservedState, service: str, group: Group | None) -> tuple[ObservedContainer, ...]:
@@ -201,15 +214,51 @@ def recall(
     return dataclasses.replace(rollout, services={**rollout.services, **rebuilt}) if rebuilt else rollout
 
 
+def may_be_older(rollout: Rollout, observed: ObservedState) -> tuple[str, ...]:
+    """The services of which the state, just read from disk, is lost or may be an older one: who seems to be stable now
+    is ill, so nobody can tell whether it is.
+    """
+    states = () if rollout.torn_down else rollout.services.values()
+    found = {state.service: _heirs(state, observed) or _unknown(state, observed) for state in states}
+    return tuple(name for name, heirs in found.items() if heirs and not any(c.is_ready for c in heirs))
+
+
+def _unknown(state: ServiceRollout, observed: ObservedState) -> tuple[ObservedContainer, ...]:
+    """Who was started as stable for a service of which nothing else is known."""
+    if not _may_be_rebuilt(state):
+        return ()
+    return tuple(c for c in observed.of(state.service) if c.slot and c.mode == Mode.STABLE and c.is_running)
+
+
+def _heirs(state: ServiceRollout, observed: ObservedState) -> tuple[ObservedContainer, ...]:
+    """Who must have become stable after `state` was written down: started as stable, and nothing of its own is there.
+
+    What was rolled back is no heir, nor is what a way back is about to remove.
+    """
+    if state.stable is None or state.phase in WAY_BACK or of_group(observed, state.service, state.stable):
+        return ()
+    found = [c for c in others(state, observed, *state.groups) if c.is_running or c.has_run_on]
+    return tuple(c for c in found if c.mode == Mode.STABLE and c.revision not in state.quarantined)
+
+
 def _without_older(rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Release]) -> Rollout:
-    """The rollout, rebuilt where nothing of its stable group is there and another one serves as stable."""
+    """The rollout, rebuilt where nothing of its stable group is there and another one serves as stable.
+
+    What was learned, and a wish to wait, still count; a word about what was tried then does not.
+    """
     services = dict(rollout.services)
     for name, state in rollout.services.items():
-        if state.stable is None or of_group(observed, name, state.stable):
-            continue
-        if any(c.is_ready and c.mode == Mode.STABLE for c in others(state, observed, *state.groups)):
-            found = rebuild(name, observed, wanted.get(name))
-            services[name] = dataclasses.replace(found, run=state.run, quarantined=state.quarantined)
+        heir = next((c for c in _heirs(state, observed) if c.is_ready), None)
+        if heir is not None:
+            found = _at_rest_with(heir, wanted.get(name))
+            services[name] = dataclasses.replace(
+                found,
+                run=state.run,
+                paused=found.paused or state.paused,
+                dismissed=state.dismissed,
+                quarantined=state.quarantined,
+                why_rolled_back=state.why_rolled_back,
+            )
     return dataclasses.replace(rollout, services=services)
 
 
@@ -244,12 +293,16 @@ def rebuild(service: str, observed: ObservedState, wanted: Release | None) -> Se
     ready = [container for container in observed.of(service) if container.slot and container.is_ready]
     if not ready:
         return ServiceRollout(service)
-    first = next((c for c in ready if c.mode == Mode.STABLE), ready[0])
-    assert first.slot is not None, "filtered above"
+    return _at_rest_with(next((c for c in ready if c.mode == Mode.STABLE), ready[0]), wanted)
+
+
+def _at_rest_with(first: ObservedContainer, wanted: Release | None) -> ServiceRollout:
+    """The state of a service of which all that is known is that the group of `first` serves."""
+    assert first.slot is not None, "only what has a slot serves"
     group = Group(Release(first.revision, Mode(first.mode)), first.slot)
-    is_all = wanted is not None and wanted.revision == first.revision and first.mode == Mode.STABLE
+    is_all = group.release == wanted and wanted.mode is Mode.STABLE
     return ServiceRollout(
-        service,
+        first.service,
         phase=Phase.STABLE,
         serving=first.slot,
         stable=group,

@@ -177,6 +177,7 @@ class ObservedProxy:
     disk; a service that is absent there has lost its flags. `sees_files` is false when the folders it mounted
     are no longer those at their paths. `has_includes` is false when a file that its configuration includes is not as
     it should be. `named` are the addresses in the configuration that it runs; None where nobody remembers that one.
+    `may_name`: where it does not answer, those in each configuration that it may be running, as far as remembered.
     """
 
     live_hash: str | None = None
@@ -186,6 +187,7 @@ class ObservedProxy:
     sees_files: bool = True
     has_includes: bool = True
     named: frozenset[str] | None = None
+    may_name: tuple[frozenset[str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

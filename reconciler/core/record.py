@@ -76,10 +76,11 @@ class Cycle:
     """One pass, finished. `errors` are what stopped a part of it; `started` and `ended` are RFC 3339, UTC.
 
     `is_settled` is false when the manifest was still being written, so that it was not looked at. `asked` is
-    the revision of the manifest as it was read, "" when it could not be; `desired` is the one in force. `wanted`
-    are the releases it asks for, `words` what operators said, `measured` the evidence about each service, `judged`
-    what the canary policy says of it, `made_of` the image and version of every revision that can be started. `commit`
-    is the one that the manifest in force was read from, `trouble` why its source cannot be followed any further.
+    the revision of the manifest as it was read, "" when it could not be; `desired` is the one in force, `is_let_in`
+    that this is the one that was read, with all that is read beside it. `wanted` are the releases it asks for, `words`
+    what operators said, `measured` the evidence about each service, `judged` what the canary policy says of it,
+    `made_of` the image and version of every revision that can be started. `commit` is the one that the manifest in
+    force was read from, `trouble` why its source cannot be followed any further.
     """
 
     number: int
@@ -98,6 +99,7 @@ class Cycle:
     errors: tuple[str, ...] = ()
     is_settled: bool = True
     asked: str = ""
+    is_let_in: bool = False
     words: tuple[Word, ...] = ()
     measured: Mapping[str, Summary] = field(default_factory=dict)
     judged: Mapping[str, Verdict] = field(default_factory=dict)

@@ -158,22 +158,36 @@ def _torn_down(state: ServiceRollout) -> ServiceRollout:
     )
 
 
+_NOTHING_TO_ROLL_BACK = (Phase.STABLE, Phase.ABSENT)
+
+
+def _is_asked_back(state: ServiceRollout) -> bool:
+    """A roll back was asked for and is not begun: it is not taken back by what somebody else says meanwhile."""
+    return state.asked is not None and state.asked.what == "rollback"
+
+
 def _heard(state: ServiceRollout, word: OfService) -> ServiceRollout:
     match word:
         case Promote() if word.revision and (not state.candidate or state.candidate.revision != word.revision):
             return state
+        case Promote() if _is_asked_back(state):
+            return state
         case Promote():
             approved = state.candidate.release if word.keeps_mode and state.candidate else state.dismissed
             return dataclasses.replace(state, asked=Asked("promote", word.actor, word.reason), dismissed=approved)
+        case Rollback() if state.phase in _NOTHING_TO_ROLL_BACK:
+            return state
         case Rollback():
             return dataclasses.replace(state, asked=Asked("rollback", word.actor, word.reason))
         case Pause():
             return dataclasses.replace(state, paused=Paused(word.actor, word.reason, word.until))
         case Resume():
-            asked = Asked("resume", word.actor, word.reason) if state.phase is Phase.SUSPENDED else state.asked
+            is_heeded = state.phase is Phase.SUSPENDED and not _is_asked_back(state)
+            asked = Asked("resume", word.actor, word.reason) if is_heeded else state.asked
             return dataclasses.replace(state, paused=None, asked=asked)
         case Retry():
-            asked = Asked("retry", word.actor, word.reason) if state.phase is Phase.HALTED else state.asked
+            is_heeded = state.phase is Phase.HALTED and not _is_asked_back(state)
+            asked = Asked("retry", word.actor, word.reason) if is_heeded else state.asked
             return dataclasses.replace(state, quarantined=(), dismissed=None, paused=None, asked=asked)
 
 
@@ -189,7 +203,7 @@ def _to_promote(state: ServiceRollout) -> str:
 
 
 def _to_rollback(state: ServiceRollout) -> str:
-    if state.phase in (Phase.STABLE, Phase.ABSENT):
+    if state.phase in _NOTHING_TO_ROLL_BACK:
         return f"nothing to roll back: {state.service} is {state.phase.words}, and no older revision is kept"
     if state.phase in (Phase.ROLLING_BACK, Phase.RETURNING, Phase.RESTORING):
         return f"{state.service} is rolling back already"

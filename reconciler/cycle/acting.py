@@ -112,17 +112,18 @@ def remembered(memory: Memory, rollout: Rollout, now: float, notes: Notes) -> Me
         if isinstance(step.action, _STRIKES) and result.outcome is not Outcome.SKIPPED
     )
     backoff = strike(memory.backoff, tried, now) if tried else memory.backoff
-    allow = memory.allow_interruption and (bool(notes.plan) or notes.waits_for_the_manifest)
+    permission = memory.permission if notes.plan or notes.waits_for_the_manifest else None
     return dataclasses.replace(
         memory,
         rollout=rollout,
         backoff=backoff,
-        allow_interruption=allow,
+        permission=permission,
         awaited=notes.awaited,
         evidence={**memory.evidence, **notes.measured.evidence},
         troubles=_troubles(memory, notes),
         answered={container: at for container, at in notes.answered.items() if container in notes.engines},
         shown=notes.shown,
+        ran=notes.ran,
     )
 
 

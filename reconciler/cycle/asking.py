@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from reconciler.core.errors import EngineError, StateError
 from reconciler.core.observed import EngineState
+from reconciler.core.permission import LASTS_S, Permission
 from reconciler.core.rollout import Phase, Rollout
 from reconciler.core.targets import wanted_images
 from reconciler.core.words import Deploy, Word, hear
@@ -15,12 +16,21 @@ from reconciler.cycle.notes import Notes
 from reconciler.ports import Loaded, Ports, Wanted
 
 
-def heard(memory: Memory, words: Sequence[Word]) -> Memory:
-    """The memory once `words`, an operator's, are taken in, in their order."""
+def heard(memory: Memory, words: Sequence[Word], now: float) -> Memory:
+    """The memory once `words`, an operator's, are taken in, in their order; `now` in monotonic seconds."""
     for word in words:
-        allow = memory.allow_interruption or (isinstance(word, Deploy) and word.allow_interruption)
-        memory = dataclasses.replace(memory, rollout=hear(memory.rollout, word), allow_interruption=allow)
+        if isinstance(word, Deploy) and word.allow_interruption:
+            memory = dataclasses.replace(memory, permission=Permission(now + LASTS_S))
+        memory = dataclasses.replace(memory, rollout=hear(memory.rollout, word))
     return memory
+
+
+def permitted(memory: Memory, loaded: Loaded, now: float) -> Memory:
+    """The memory with what is left of a permission where this is what the manifest says; `now` in monotonic seconds."""
+    if memory.permission is None:
+        return memory
+    revision = loaded.desired.revision if loaded.desired is not None and loaded.settled else ""
+    return dataclasses.replace(memory, permission=memory.permission.left(revision, now))
 
 
 def save_words(ports: Ports, memory: Memory, words: Sequence[Word], notes: Notes) -> Memory:

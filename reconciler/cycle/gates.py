@@ -39,8 +39,12 @@ def admit(
     if asked.incoming.project != asked.force.project and any(c.ours for c in observed.engine.containers):
         notes.problems += (_other_project(asked.force.project, asked.incoming.project),)
         return asked, memory
+    judge = answering[0].revision if asked.is_proposal else policies.revision_of(asked.force)
+    if not observed.policy(judge).ready:
+        notes.problems += (_nobody_to_judge(asked.force),)
+        return asked, memory
     question = policies.question_admission(asked.incoming, None if asked.is_proposal else asked.force)
-    verdict = ports.policy.evaluate("admission", question, answering[0].revision)
+    verdict = ports.policy.evaluate("admission", question, judge)
     notes.verdicts.append(verdict)
     if not verdict.allow:
         return asked, memory
@@ -61,18 +65,27 @@ def _other_project(now: str, then: str) -> Problem:
     return Problem("manifest.yaml", 0, 0, message)
 
 
+def _nobody_to_judge(force: DesiredState) -> Problem:
+    """Nobody admits himself: other policies come into force by a word of those that are (ADR 2)."""
+    message = (
+        f"other policies have to be let in by those in force, and no engine can hold these: {force.opa.image} is not "
+        f"here. `docker pull` or build it, or change policies and engine one after the other"
+    )
+    return Problem("policies", 0, 0, message)
+
+
 def ask_infrastructure(
     ports: Ports, asked: Asked, targets: Targets, observed: ObservedState, notes: Notes
 ) -> Verdict | None:
     """The verdict of the infrastructure gate: asked in every cycle, since people want to see it, heeded at a start."""
     if asked.is_proposal:
         return None
-    current = targets.policies[0] if targets.policies else None
-    if current is None or not observed.policy(current.revision).ready:
+    current = policies.revision_of(asked.force)
+    if not observed.policy(current).ready:
         return None
     path = asked.force.limits.get("infrastructure", {}).get("disk_path")
     facts = ports.host.facts(path if isinstance(path, str) else None)
-    verdict = ports.policy.evaluate("infrastructure", policies.question_infrastructure(facts), current.revision)
+    verdict = ports.policy.evaluate("infrastructure", policies.question_infrastructure(facts), current)
     notes.verdicts.append(verdict)
     return verdict
 
@@ -106,7 +119,7 @@ def measure_and_judge(
     """What was counted, and what the canary policy makes of it."""
     if rollout.torn_down:
         return Measured()
-    current = targets.policies[0].revision if targets.policies else ""
+    current = policies.revision_of(desired)
     found, measured = look_at(ports, desired, targets.kept, rollout, observed, before)
     ports.probes.set((trial.service, slot) for trial in found for slot in trial.probed)
     return judge(ports, desired, found, measured, current if observed.policy(current).ready else None)

@@ -10,6 +10,7 @@ from reconciler.core.backoff import Backoff
 from reconciler.core.containers import Layout
 from reconciler.core.desired import DesiredState
 from reconciler.core.evidence import Evidence
+from reconciler.core.permission import Permission
 from reconciler.core.provenance import Commit
 from reconciler.core.rollout import Rollout
 from reconciler.formats.history import IdleRun
@@ -25,15 +26,17 @@ class Memory:
     down and has not done anything yet.
     `troubles` is what the engine last said of containers, by name, that it could not create or start, `answered` when
     each OPA, by its container's ID, last did (monotonic seconds), `clock_ahead_s` how far the wall clock is ahead of
-    the steady one, `shown` the addresses in nginx's last few configurations, by their hash, `commit` the one that
-    `last_good` was read from, `is_unsaved`: an operator's word is not on disk yet.
+    the steady one, `shown` the addresses in nginx's last few configurations, by their hash, `ran` the hash that
+    it last said it runs, `commit` the one that
+    `last_good` was read from, `is_unsaved`: an operator's word is not on disk yet. `is_recalled`: the rollout from
+    disk was compared with what runs; `in_doubt_since` is when that was first tried in vain (monotonic seconds).
     """
 
     rollout: Rollout = field(default_factory=Rollout)
     last_good: DesiredState | None = None
     number: int = 0
     backoff: Backoff = field(default_factory=dict)
-    allow_interruption: bool = False
+    permission: Permission | None = None
     awaited: tuple[ProbeTarget, ...] = ()
     voice: str | None = None
     idle: IdleRun | None = None
@@ -44,8 +47,16 @@ class Memory:
     clock_ahead_s: float | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ran: str = ""
     commit: Commit | None = None
     is_unsaved: bool = False
+    is_recalled: bool = False
+    in_doubt_since: float | None = None
+
+    @property
+    def allow_interruption(self) -> bool:
+        """nginx may be replaced, though that drops connections."""
+        return self.permission is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import dataclasses
 
 from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Problem
-from reconciler.core.observed import ObservedState
+from reconciler.core.observed import ObservedProxy, ObservedState
 from reconciler.core.plan import Outcome, Plan, Result
 from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.rollout import Decision, Release, Rollout
@@ -30,7 +30,7 @@ class Notes:
         self.number, self.trigger = number, trigger
         self.started, self.at = ports.clock.timestamp(), ports.clock.monotonic()
         self.answered = dict(memory.answered)
-        self.shown = dict(memory.shown)
+        self.shown, self.ran = dict(memory.shown), memory.ran
         self.engines: frozenset[str] = frozenset()
         self.desired: DesiredState | None = None
         self.observed: ObservedState | None = None
@@ -40,7 +40,6 @@ class Notes:
         self.plan = Plan()
         self.results: tuple[Result, ...] = ()
         self.errors: list[str] = []
-        self.is_first = False
         self.is_settled = True
         self.asked = ""
         self.is_intended = False
@@ -58,14 +57,30 @@ class Notes:
     def waits_for_the_manifest(self) -> bool:
         """What people ask for is still to be looked at: it was just written, or nobody could be asked about it."""
         is_judged = bool(self.problems) or any(verdict.domain == "admission" for verdict in self.verdicts)
-        is_in_force = self.desired is not None and self.asked in ("", self.desired.revision)
+        is_in_force = self.desired is not None and (not self.asked or self.is_let_in)
         return not self.is_settled or not (is_in_force or is_judged)
+
+    @property
+    def is_let_in(self) -> bool:
+        """What was read is in force: the manifest, its env files and its policies."""
+        return self.loaded is not None and self.loaded.desired is not None and self.loaded.desired == self.desired
 
     def traced(self, memory: Memory, force: DesiredState) -> Memory:
         """The memory with the commit that the manifest in force comes from, where this cycle has read that."""
         if self.loaded is not None and self.loaded.desired == force:
             self.commit = self.loaded.commit
         return dataclasses.replace(memory, commit=self.commit)
+
+    def named(self, proxy: ObservedProxy) -> ObservedProxy:
+        """The same nginx, with the addresses that it knows by its configuration, or may know where it does not say:
+        then it runs the one that it last said, or a later one.
+        """
+        if proxy.live_hash is not None:
+            self.ran = proxy.live_hash
+            return dataclasses.replace(proxy, named=self.shown.get(proxy.live_hash))
+        hashes = list(self.shown)
+        since = hashes[hashes.index(self.ran) :] if self.ran in self.shown else hashes
+        return dataclasses.replace(proxy, may_name=tuple(self.shown[hash_] for hash_ in since))
 
     def shows(self, proxy_hash: str, addresses: frozenset[str]) -> None:
         """nginx may run the configuration of that hash from now on: it names `addresses`."""
@@ -104,6 +119,7 @@ class Notes:
             errors=(*self.errors, *filter(None, [self.measured.trouble])),
             is_settled=self.is_settled,
             asked=self.asked,
+            is_let_in=self.is_let_in,
             words=self.words,
             measured=self.measured.summaries,
             judged=self.measured.verdicts,

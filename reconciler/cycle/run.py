@@ -10,16 +10,18 @@ import dataclasses
 from collections.abc import Sequence
 
 from reconciler.core.decide import Context, advance, decide, moved_in_time, not_ahead_of, wish_changed
+from reconciler.core.desired import DesiredState
 from reconciler.core.errors import ReconcilerError
-from reconciler.core.membership import named, recall, remember, without_vanished
+from reconciler.core.membership import may_be_older, named, recall, remember, without_vanished
+from reconciler.core.observed import ObservedState
 from reconciler.core.plan import Plan
 from reconciler.core.planner import Wish, kept_port, make_plan
 from reconciler.core.record import Cycle, Trigger, Verdict
-from reconciler.core.rollout import Decision, Move, Phase, ServiceRollout
+from reconciler.core.rollout import Decision, Move, Phase, Rollout, ServiceRollout
 from reconciler.core.targets import make_targets
-from reconciler.core.words import Deploy, LookAgain, Word
+from reconciler.core.words import Deploy, Word
 from reconciler.cycle.acting import carry_out, left_unrecorded, remembered, save_decided, with_subnet
-from reconciler.cycle.asking import heard, refuse_a_rival, save_words, wanted_of, what_is_asked
+from reconciler.cycle.asking import heard, permitted, refuse_a_rival, save_words, wanted_of, what_is_asked
 from reconciler.cycle.gates import admit, ask_infrastructure, measure_and_judge, measure_or_blind
 from reconciler.cycle.memory import Asked, Memory, Setting
 from reconciler.cycle.notes import Notes
@@ -36,18 +38,17 @@ def run_cycle(
     ports: Ports, setting: Setting, memory: Memory, trigger: Trigger, words: Sequence[Word] = ()
 ) -> tuple[Cycle, Memory]:
     """One whole cycle, recorded, and what the next one needs to know."""
-    is_first = memory.clock_ahead_s is None
     memory = _in_step_with_the_clock(ports, memory)
     notes = Notes(memory, memory.number + 1, trigger, ports)
-    notes.is_first = is_first
-    notes.words = tuple(word for word in words if not isinstance(word, LookAgain))
-    memory = heard(memory, words)
+    notes.words = cycle_record.as_heard(memory.rollout, words)
+    memory = heard(memory, words, ports.clock.monotonic())
     memory = save_words(ports, memory, words, notes)
     if any(isinstance(word, Deploy) for word in words):
         ports.runtime.forget_image_failures()
     loaded = ports.source.load()
     notes.problems += loaded.problems if loaded.settled else ()
     notes.loaded = loaded
+    memory = permitted(memory, loaded, ports.clock.monotonic())
     notes.is_settled, notes.asked = loaded.settled, loaded.desired.revision if loaded.desired else ""
     asked = what_is_asked(memory, loaded)
     if asked is not None:
@@ -109,10 +110,10 @@ def _imagined(
     engines = engines_of(asked, engine, setting.layout, notes)
     answering = answering_of(engines, asked)
     kept = known_revisions(asked, engine, ports.rollouts.kept())
-    observed = observe(ports, asked, engine, answering, kept, notes)
+    observed = observe(ports, asked, engine, answering, kept, memory.rollout, notes)
     targets = make_targets(desired, engine.images, kept, setting.layout, answering)
-    is_first = memory.clock_ahead_s is None
-    rollout = wish_changed(recall(memory.rollout, observed, targets.wanted, is_first=is_first), targets)
+    rollout = recall(memory.rollout, observed, targets.wanted, is_first=not memory.is_recalled)
+    rollout = wish_changed(rollout, targets)
     verdict = ask_infrastructure(ports, asked, targets, observed, notes)
     now = ports.clock.now()
     if not ahead:
@@ -143,6 +144,25 @@ def _under_way(decision: Decision, state: ServiceRollout) -> Decision:
 _OPEN = Verdict("infrastructure", allow=True, reason="not asked: nothing is done", action="promote")
 
 
+def _recalled(
+    memory: Memory, rollout: Rollout, observed: ObservedState, desired: DesiredState, notes: Notes
+) -> tuple[Memory, bool]:
+    """The memory with what it knows of the rollout from disk, and whether that is still in doubt.
+
+    What may be an older rollout is left alone until who serves meanwhile has answered, or is overdue.
+    """
+    older = () if memory.is_recalled else may_be_older(rollout, observed)
+    since = notes.at if memory.in_doubt_since is None else memory.in_doubt_since
+    patience_s = max((service.rollout.health_deadline_s for service in desired.services), default=0.0)
+    if not older or notes.at - since > patience_s:
+        return dataclasses.replace(memory, is_recalled=True, in_doubt_since=None), False
+    runs = ", ".join(older)
+    notes.errors.append(
+        f"the rollout on disk is lost, or may be an older one: nothing is changed before what runs as {runs} answers"
+    )
+    return dataclasses.replace(memory, in_doubt_since=since), True
+
+
 def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: Notes) -> Memory:
     notes.services = set(memory.rollout.services)
     suspension = memory.rollout.suspension(_steady_now(ports, memory))
@@ -153,14 +173,15 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: N
     engines = engines_of(asked, engine, setting.layout, notes)
     answering = answering_of(engines, asked)
     kept = known_revisions(asked, engine, ports.rollouts.kept())
-    observed = observe(ports, asked, engine, answering, kept, notes)
+    observed = observe(ports, asked, engine, answering, kept, memory.rollout, notes)
     asked, memory = admit(ports, asked, memory, observed, answering, notes)
     observed = with_port_of(asked.force, observed)
     memory = notes.traced(memory, asked.force)
 
     answering = answering_of(engines, asked)
     targets = make_targets(asked.force, engine.images, kept, setting.layout, answering)
-    rollout = recall(memory.rollout, observed, targets.wanted, is_first=notes.is_first)
+    rollout = recall(memory.rollout, observed, targets.wanted, is_first=not memory.is_recalled)
+    memory, is_in_doubt = _recalled(memory, rollout, observed, asked.force, notes)
     if not asked.is_proposal:
         rollout = without_vanished(rollout, observed, {service.name for service in asked.force.services})
     rollout = wish_changed(rollout, targets)
@@ -177,7 +198,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: N
         measured.unread,
         sync.outlooks(asked.force.windows, ports.clock.now()),
     )
-    decisions = () if asked.is_proposal else decide(rollout, context)
+    decisions = () if asked.is_proposal or is_in_doubt else decide(rollout, context)
     rollout = save_decided(ports, rollout, decisions, context, asked.force, notes)
 
     listen = kept_port(observed, allow_interruption=memory.allow_interruption)
@@ -188,6 +209,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: N
     wish = dataclasses.replace(wish, allow_interruption=memory.allow_interruption, commit=commit)
     is_still = suspension is not None and not suspension.heals
     plan = Plan(notes=(f"{suspension}; nothing is changed",)) if is_still else make_plan(wish, observed, rollout)
+    plan = Plan() if is_in_doubt else plan
     notes.saw(asked.force, observed, decisions, plan, targets)
     if plan.acts and str(plan) != memory.intended:
         memory, notes.is_intended = flushed(ports, memory), True

@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from reconciler.core.containers import KeptRevision, Layout
-from reconciler.core.desired import POLICY, PROXY, DesiredState, Mode
+from reconciler.core.desired import POLICY, PROXY, DesiredState
 from reconciler.core.errors import EngineError, Problem, RenderError
-from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedState, PolicyHealth
+from reconciler.core.membership import was_well
+from reconciler.core.observed import EngineState, Health, ObservedContainer, ObservedImage, ObservedState, PolicyHealth
+from reconciler.core.rollout import Rollout
 from reconciler.core.targets import PolicyTarget, make_targets
 from reconciler.cycle.memory import Asked
 from reconciler.cycle.notes import Notes
@@ -27,13 +29,25 @@ def engines_of(asked: Asked, engine: EngineState, layout: Layout, notes: Notes) 
     found = []
     for desired in asked.both:
         image = engine.images.get(desired.opa.image)
-        if image is None:
-            continue
         try:
-            found.append((desired, policies.target(desired, image, layout)))
+            if image is not None:
+                found.append((desired, policies.target(desired, image, layout)))
+            elif (running := _running_engine(desired, engine, layout)) is not None:
+                found.append((desired, running))
         except RenderError as error:
             notes.problems += (Problem("policies", 0, 0, str(error)),)
     return tuple(found)
+
+
+def _running_engine(desired: DesiredState, engine: EngineState, layout: Layout) -> PolicyTarget | None:
+    """The engine that runs for this manifest though its image is gone from the host: what it was made of is known."""
+    for container in engine.containers:
+        if container.ours and container.service == POLICY and container.is_running and container.image_id:
+            image = ObservedImage(desired.opa.image, container.image_id, desired.opa.image)
+            target = policies.target(desired, image, layout)
+            if target.spec.digest() == container.revision:
+                return target
+    return None
 
 
 def answering_of(engines: Engines, asked: Asked) -> tuple[PolicyTarget, ...]:
@@ -55,17 +69,22 @@ def observe(
     engine: EngineState,
     answering: Sequence[PolicyTarget],
     kept: Sequence[KeptRevision],
+    rollout: Rollout,
     notes: Notes,
 ) -> ObservedState:
-    """The rest of the snapshot: who is healthy, what nginx and OPA say, which files are there."""
+    """The rest of the snapshot: who is healthy, what nginx and OPA say, which files are there.
+
+    Who cannot be asked any more counts as well where it was, as far as `rollout` tells, and as unknown elsewhere.
+    """
     services = {revision.revision: revision.service for revision in kept}
     asking = [
         ProbeTarget(container, services[container.revision].port, services[container.revision].healthcheck)
         for container in engine.containers
         if container.ours and container.is_running and container.revision in services
     ]
-    serving = [c for c in engine.containers if c.ours and c.is_running and c.slot is not None and c.mode == Mode.STABLE]
-    health = {c.id: _UNASKED for c in serving if c.revision not in services}
+    running = [c for c in engine.containers if c.ours and c.is_running and c.slot is not None]
+    lost = [c for c in running if c.revision not in services]
+    health = {c.id: (Health.READY if was_well(rollout.of(c.service), c) else Health.UNKNOWN, _LOST) for c in lost}
     health |= ports.prober.probe(asking)
     notes.awaited = tuple(t for t in asking if health.get(t.container.id, (Health.READY, ""))[0] is not Health.READY)
     containers = tuple(
@@ -76,19 +95,18 @@ def observe(
     proxy = next((c for c in state.of(PROXY) if c.is_running), None)
     notes.engines = frozenset(container.id for container in state.of(POLICY))
     names = sorted({s.name for desired in asked.both for s in desired.services} | notes.services)
-    running = ports.proxy.observe(proxy, names)
     return dataclasses.replace(
         state,
-        proxy=dataclasses.replace(running, named=notes.shown.get(running.live_hash or "")),
+        proxy=notes.named(ports.proxy.observe(proxy, names)),
         policies={target.revision: _policy_health(ports, target, state, notes) for target in answering},
     )
 
 
-_STOPPED = frozenset({128 + 9, 128 + 15})
-"""Exit codes of what was told to end: by us, or by somebody else; no word on what it was given to load."""
+_STOPPED = frozenset({0, 128 + 9, 128 + 15})
+"""Exit codes of what was told to end: by us, or by somebody else; no word on what it was given to load. OPA 1.19 ends
+with 0 where it is asked to, and with 1 or 2 where it cannot load its policies."""
 
-_UNASKED = (Health.READY, "runs; its revision's file is lost, so nobody knows how to ask it")
-"""What was stable and cannot be asked any more goes on serving: it was well when it became stable."""
+_LOST = "runs; its revision's file is lost, so nobody knows how to ask it"
 
 
 def with_port_of(desired: DesiredState, observed: ObservedState) -> ObservedState:

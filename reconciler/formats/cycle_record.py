@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from reconciler.core.desired import Json, Mode
@@ -11,8 +12,8 @@ from reconciler.core.observed import ObservedState
 from reconciler.core.plan import HARMLESS, WAITING, Outcome, Plan, PlannedAction, Result
 from reconciler.core.provenance import Commit
 from reconciler.core.record import Cycle, Trigger, Verdict
-from reconciler.core.rollout import Decision, Group, Move, Rollout, ServiceRollout
-from reconciler.core.words import Noted, Word
+from reconciler.core.rollout import Decision, Group, Move, Phase, Rollout, ServiceRollout
+from reconciler.core.words import LookAgain, Noted, OfService, Pause, Promote, Word, hear, objection
 
 Record: TypeAlias = dict[str, Json]
 
@@ -154,10 +155,46 @@ def _traffic(cycle: Cycle) -> Record:
     }
 
 
+def as_heard(rollout: Rollout, words: Sequence[Word]) -> tuple[Word, ...]:
+    """What operators said to `rollout`, in their order; a word that was not heeded is noted as ignored, with why."""
+    told: list[Word] = []
+    for word in words:
+        after = hear(rollout, word)
+        if isinstance(word, OfService) and (after == rollout or _is_late(rollout.of(word.service), word)):
+            told.append(_unheeded(rollout.of(word.service), word))
+        elif not isinstance(word, LookAgain):
+            told.append(word)
+        rollout = after
+    return tuple(told)
+
+
+def _unheeded(state: ServiceRollout, word: OfService) -> Word:
+    """A word that changed nothing in `state`, with why, unless what it asks for is so already."""
+    asked, name = state.asked, _name(word)
+    is_so = asked is not None and (asked.what, asked.actor) == (name, word.actor) and not _is_late(state, word)
+    if isinstance(word, Pause) or is_so:
+        return word
+    why = objection(state, word) or f"there is nothing of {word.service} that it could change"
+    if isinstance(word, Promote) and state.candidate and word.revision not in ("", state.candidate.revision):
+        why = f"the canary is {state.candidate.revision[:12]} now, not {word.revision[:12]}"
+    elif asked is not None and asked.what == "rollback":
+        why = f"{asked.actor or 'an operator'} asked for a roll back first"
+    return Noted(name, word.service, word.actor, word.reason, outcome=f"ignored: {why}")
+
+
+def _is_late(state: ServiceRollout, word: OfService) -> bool:
+    """There is nothing left to promote: it is on its way there already, or back."""
+    return isinstance(word, Promote) and state.phase not in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED)
+
+
+def _name(word: Word) -> str:
+    return word.word if isinstance(word, Noted) else type(word).__name__.lower()
+
+
 def _word(word: Word) -> Record:
     """What an operator said, in the same five fields whatever it was."""
     fields: Record = {
-        "word": word.word if isinstance(word, Noted) else type(word).__name__.lower(),
+        "word": _name(word),
         "service": getattr(word, "service", ""),
         "actor": getattr(word, "actor", ""),
         "reason": getattr(word, "reason", ""),

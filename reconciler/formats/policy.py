@@ -89,6 +89,14 @@ def target(desired: DesiredState, image: ObservedImage, layout: Layout) -> Polic
     return PolicyTarget(wanted, spec, {f"opa/{wanted[:12]}/{name}": text for name, text in files.items()})
 
 
+def revision_of(desired: DesiredState) -> str:
+    """The revision of the policies that `desired` is judged by while it is in force; "" where they cannot be loaded."""
+    try:
+        return _made(json.dumps(desired.limits), desired.user_policies)[1]
+    except RenderError:
+        return ""
+
+
 @functools.lru_cache(maxsize=8)
 def _made(limits: str, user_policies: tuple[tuple[str, str], ...]) -> tuple[Mapping[str, str], str]:
     """The bundle and its revision; a manifest is asked for in every cycle, and seldom another one."""

@@ -57,8 +57,9 @@ def render(
     remembered: in most cycles nothing changed.
     """
     asked = (desired, targets, rollout.services, layout, listen)
-    if _last and _last[0][0] == asked:
-        return _last[0][1]
+    for known, view in _last[-1:]:  # looked at once: others render in threads of their own
+        if known == asked:
+            return view
     view = _rendered(desired, targets, rollout, layout, listen)
     _last[:] = [(asked, view)]
     return view
@@ -82,9 +83,12 @@ _last_composed: list[tuple[object, tuple[str, Labels]]] = []
 def _composed(view: compose.ComposeView, folder: str) -> tuple[str, Labels]:
     """The Compose file and its containers' labels; the last ones are remembered: a rollout's steps change neither."""
     asked = (view, folder)
-    if not _last_composed or _last_composed[0][0] != asked:
-        _last_composed[:] = [(asked, _compose(view, folder))]
-    return _last_composed[0][1]
+    for known, composed in _last_composed[-1:]:
+        if known == asked:
+            return composed
+    composed = _compose(view, folder)
+    _last_composed[:] = [(asked, composed)]
+    return composed
 
 
 def _compose(view: compose.ComposeView, folder: str) -> tuple[str, Labels]:

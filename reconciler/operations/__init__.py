@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from reconciler.core.errors import Refused
+
 if TYPE_CHECKING:
     from reconciler.core.desired import Json
 
@@ -26,6 +28,10 @@ class Exit(IntEnum):
     UNHEALTHY = 5
     BAD_MANIFEST = 6
     USAGE = 64
+
+
+class Misused(Refused):
+    """A request that makes no sense whatever runs here: wrong usage, exit code 64."""
 
 
 @dataclass(frozen=True, slots=True)

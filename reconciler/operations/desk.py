@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +17,10 @@ from reconciler.core.rollout import Move, Phase
 from reconciler.core.words import Deploy, LookAgain, Teardown, Word
 from reconciler.cycle import look, preview
 from reconciler.formats.cycle_record import numberless
-from reconciler.formats.redaction import Marks, without_values
-from reconciler.formats.rendered import COMPOSE_FILE
 from reconciler.loop import Loop
 from reconciler.operations import TICK, Events, Exit, Request, end, line
+from reconciler.operations.differences import file_diffs
+from reconciler.operations.outcome import still_up
 from reconciler.operations.progress import HEALTHY, STEPS, Progress
 from reconciler.operations.rollouts import TORN_DOWN, Rollouts, Send
 from reconciler.operations.sources import Sources, source_value
@@ -134,7 +132,13 @@ class Operations:
         if not found:
             raise Refused(f"there is no service {named!r}" if named else "nothing is deployed yet; `deploy` starts it")
         source = value["source"]
-        yield end(Exit.OK, value={**found[0], "commit": source["commit"] if isinstance(source, dict) else None})
+        manifest = value["manifest"]
+        remarks: dict[str, Json] = {
+            "commit": source["commit"] if isinstance(source, dict) else None,
+            "daemon": value["daemon"],
+            "problems": manifest["problems"] if isinstance(manifest, dict) else [],
+        }
+        yield end(Exit.OK, value={**found[0], **remarks})
 
     def _status_value(self, request: Request) -> dict[str, Json]:
         loop = self._open_loop(False)
@@ -165,7 +169,7 @@ class Operations:
             yield _bad_manifest(cycle.problems)
             return
         plan: list[Json] = [{"verb": s.verb, "target": s.target, "cause": s.cause} for s in cycle.plan.steps]
-        files = self._file_diffs(cycle)
+        files = file_diffs(cycle, self._place.rendered)
         text = "\n".join([*(str(problem) for problem in cycle.problems), *cycle.plan.notes])
         if cycle.problems:
             yield end(Exit.BAD_MANIFEST, text, {"plan": plan, "files": files})
@@ -176,21 +180,6 @@ class Operations:
         if not changes:
             text = "Nothing to do: what runs is what the manifest asks for."
         yield end(Exit.CHANGES if changes else Exit.OK, text, {"plan": plan, "files": files})
-
-    def _file_diffs(self, cycle: Cycle) -> dict[str, Json]:
-        found: dict[str, Json] = {}
-        marks = Marks(secrets.token_bytes(16))
-        for step in cycle.plan.steps:
-            if isinstance(step.action, WriteFile):
-                path, after = step.action.path, step.action.content
-                before = _text(self._place.rendered / path)
-                if path == COMPOSE_FILE:
-                    before, after = without_values(before, marks), without_values(after, marks)
-                lines = difflib.unified_diff(
-                    before.splitlines(), after.splitlines(), f"now/{path}", f"then/{path}", lineterm=""
-                )
-                found[path] = "\n".join(lines)
-        return found
 
     def _init(self, request: Request) -> Events:
         loop = self._open_loop(True)
@@ -239,7 +228,9 @@ class Operations:
         missing = [service.image for service in desired.services if service.image not in engine.images]
         stands_in = [f"{i.reference} → {i.used} (built here)" for i in engine.images.values() if i.is_substitute]
         detail = (
-            f"not on this machine: {', '.join(missing)}; `docker pull` or build it" if missing else ", ".join(stands_in)
+            f"not on this machine: {', '.join(missing)}. Build it, or `docker pull {missing[0]}`"
+            if missing
+            else ", ".join(stands_in)
         )
         yield _check(3, "image exists", not missing, detail)
         taken = engine.ports_taken.get(desired.nginx.port, "")
@@ -291,18 +282,17 @@ class Operations:
                 for name, text in STEPS[told : progress.done]:
                     yield {"event": "step", "name": name, "text": text}
                 told = progress.done
-                course = _course(cycle)
+                failure, course = progress.failure(cycle), _course(cycle)
                 if course and course not in said:
                     said.add(course)
                     yield line(course + (_ONLY_LOOKING if loop.turns_itself else _STAYS_THERE))
                 for news in _news(cycle):
-                    if numberless(news) not in said:
+                    if numberless(news) not in said and not (failure and failure.tells(news)):
                         said.add(numberless(news))
                         yield line(news)
                 if told == len(STEPS) or (told >= enough and not cycle.plan):
                     yield end(Exit.OK, "\n".join((*_under_way(cycle), *cycle.plan.notes)))
                     return
-                failure = progress.failure(cycle)
                 if failure is not None:
                     yield end(failure.exit, failure.text)
                     return
@@ -323,14 +313,14 @@ class Operations:
                 continue
             was_there = was_there or bool(cycle.plan)
             for news in _news(cycle):
-                if news not in said and "torn down" not in news:
+                if news not in said and "torn down" not in news and "stands in for" not in news:
                     said.add(news)
                     yield line(news)
             if cycle.rollout.torn_down and not cycle.plan and not cycle.errors:
                 break
             unlucky = unlucky + 1 if cycle.errors else 0
             if unlucky >= 3:
-                yield end(Exit.ERROR, cycle.errors[-1])
+                yield end(Exit.ERROR, still_up(loop, cycle))
                 return
             if loop.ports.clock.monotonic() - began > 120:
                 left = ", ".join(sorted({step.target for step in cycle.plan.steps}))
@@ -339,9 +329,10 @@ class Operations:
         if request.args.get("clean"):
             yield from self._clean(loop)
         done = "Torn down. `deploy` brings it back; the history is kept."
-        yield end(
-            Exit.OK, done if was_there else "Nothing was ever deployed from here, so there is nothing to tear down."
+        nothing = (
+            "Nothing was ever deployed from here, so there is nothing to tear down. Nothing will be, until `deploy`."
         )
+        yield end(Exit.OK, done if was_there else nothing)
 
     def _clean(self, loop: Loop) -> Events:
         from reconciler.core.plan import RemoveFile
@@ -442,17 +433,12 @@ def _lines(problems: tuple[Problem, ...] | list[Problem]) -> str:
     return "\n".join(str(problem) for problem in problems)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def _news(cycle: Cycle) -> list[str]:
     """What a person waiting would want to hear of a cycle."""
     told = [f"{d.service}: {d.reason}" for d in cycle.decisions if d.reason]
     for step, result in zip(cycle.plan.steps, cycle.results, strict=True):
+        if step.verb == "pull" and result.outcome is Outcome.FAILED:
+            continue  # the next cycle ends it with that
         if result.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
             told.append(f"{step.verb} {step.target}: {result.detail}")
         elif result.outcome is Outcome.PENDING and result.detail:

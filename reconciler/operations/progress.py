@@ -29,6 +29,11 @@ class Failure:
     exit: Exit
     text: str
 
+    def tells(self, news: str) -> bool:
+        """Whether `news` adds nothing: it says the same, or what else was seen beside a manifest that is wrong."""
+        said = news.partition(": ")[2] or news
+        return self.exit is Exit.BAD_MANIFEST or said in self.text or self.text in news
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -109,7 +114,8 @@ def _needs_you(state: ServiceRollout) -> bool:
 
 def _is_in_force(cycle: Cycle) -> bool:
     """The manifest as it is now was read, found good and let in."""
-    return bool(cycle.asked) and cycle.is_settled and cycle.rollout.admitted == cycle.asked and not cycle.problems
+    is_admitted = cycle.is_let_in and cycle.rollout.admitted == cycle.asked
+    return bool(cycle.asked) and cycle.is_settled and is_admitted and not cycle.problems
 
 
 def _images_found(cycle: Cycle) -> bool:
@@ -123,7 +129,9 @@ def _images_failed(cycle: Cycle) -> str:
         return ""
     engine: EngineState = cycle.observed.engine
     return "; ".join(
-        f"image {name}: {why}" for name, why in sorted(engine.images_failed.items()) if name not in engine.images
+        f"image {why if why.startswith(name) else f'{name}: {why}'}"
+        for name, why in sorted(engine.images_failed.items())
+        if name not in engine.images
     )
 
 

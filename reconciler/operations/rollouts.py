@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
-from reconciler.core.desired import DesiredState, Mode, Service
-from reconciler.core.errors import Refused
+from reconciler.core.containers import KeptRevision
+from reconciler.core.desired import DesiredState, Mode, Service, spec_hash
+from reconciler.core.errors import ReconcilerError, Refused
 from reconciler.core.evidence.limits import limits_of
 from reconciler.core.membership import of_group
 from reconciler.core.record import Cycle, Trigger, Verdict
@@ -16,12 +17,13 @@ from reconciler.core.rollout import Group, Phase
 from reconciler.core.trial import trials
 from reconciler.core.words import LookAgain, Noted, OfService, Pause, Promote, Resume, Retry, Rollback, Word, objection
 from reconciler.cycle import look
-from reconciler.formats import write_back
+from reconciler.formats import policy, write_back
 from reconciler.formats.cycle_record import numberless
 from reconciler.formats.policy import question_canary, unknown
 from reconciler.loop import Loop
 from reconciler.measuring import question
-from reconciler.operations import TICK, Event, Events, Exit, Request, end, line
+from reconciler.operations import TICK, Event, Events, Exit, Misused, Request, end, line
+from reconciler.operations.outcome import CHANGE_OR_RETRY, beside, left, never_ran, rolled_back
 from reconciler.ports import Repository
 
 MEASURING_PATIENCE_S = 12.0
@@ -72,7 +74,7 @@ class Rollouts:
             case "stable" | None:
                 yield from self._make_stable(request, service)
             case _:
-                raise Refused(f"a mode is `canary` or `stable`, not {str(mode)[:40]!r}")
+                raise Misused(f"a mode is canary or stable, not {str(mode)[:40]!r}")
 
     def _not_torn_down(self) -> None:
         if self._open_loop(True).memory.rollout.torn_down:
@@ -85,7 +87,7 @@ class Rollouts:
         if wanted is not None and wanted.revision in loop.memory.rollout.of(service.name).quarantined:
             raise Refused(
                 f"revision {wanted.revision[:12]} was rolled back before and is quarantined; "
-                "change the service, or `retry --reason …`"
+                "change the service, or `retry`"
             )
 
     def _keep_a_canary(self, request: Request, service: Service) -> Events:
@@ -135,7 +137,7 @@ class Rollouts:
                 f"the canary of {service.name} is of the stable revision, so there is nothing to approve: "
                 "commit `mode: stable`, or `rollback`"
             )
-        yield from self._written(request, service, Mode.STABLE)
+        yield from self._written(request, service, Mode.STABLE, meant)
         why = f"forced: {reason}" if is_forced else (reason if isinstance(reason, str) else "")
         said_word: Word = Promote(service.name, request.actor, why, keeps_mode, meant) if is_newer else LookAgain()
         if not is_newer:
@@ -182,8 +184,11 @@ class Rollouts:
     def _is_ours_to_write(self) -> bool:
         return self._repository is None or self._repository.writes_back
 
-    def _written(self, request: Request, service: Service, mode: Mode) -> Events:
-        """The manifest says `mode`; every other byte stays. One from git stays whole, unless it is written back."""
+    def _written(self, request: Request, service: Service, mode: Mode, revision: str = "") -> Events:
+        """The manifest says `mode`; every other byte stays. One from git stays whole, unless it is written back.
+
+        With a `revision`, the manifest must still ask for that one when it is written.
+        """
         if service.mode is mode:
             return
         if not self._is_ours_to_write and mode is Mode.CANARY:
@@ -196,19 +201,34 @@ class Rollouts:
         if self._repository is not None:
             reason = _text(request, "reason")
             said = f"{service.name}: mode {service.mode} -> {mode}\n\n{request.verb} by {request.actor}"
-            change = functools.partial(write_back.set_mode, service=service.name, mode=mode.value)
+            change = functools.partial(self._changed, service=service.name, mode=mode, revision=revision)
             commit = self._repository.write(change, f"{said}: {reason}\n" if reason else f"{said}\n")
             yield line(f"pushed {commit.short}: {service.name} mode {service.mode} → {mode}")
             return
         try:
             text = self._manifest.read_bytes()
-            self._replace_file(self._manifest, write_back.set_mode(text, service.name, mode.value))
+            changed = self._changed(text, service.name, mode, revision)
+            if self._manifest.read_bytes() != text:
+                raise Refused(f"{self._manifest.name} was saved by somebody else at this moment. Look at it first.")
+            self._replace_file(self._manifest, changed)
         except OSError as error:
             raise Refused(
                 f"{self._manifest} cannot be written: {error.strerror}. Make it and its folder writable, "
                 f"or set `mode: {mode.value}` of {service.name} there yourself"
             ) from error
         yield line(f"{self._manifest.name}: {service.name} mode {service.mode} → {mode}")
+
+    def _changed(self, text: bytes, service: str, mode: Mode, revision: str) -> bytes:
+        """The manifest's `text` with that mode. Raises Refused where it asks for another revision by now."""
+        now = self._manifest_now().service(service)
+        kept = self._open_loop(True).ports.rollouts.kept()
+        meant = next((one for one in kept if one.revision == revision), None)
+        if meant is not None and (now is None or not _is_of(meant, now)):
+            raise Refused(
+                f"the manifest asks for another {service} than revision {revision[:12]} by now, so its mode was left "
+                "as it is. Look at it first."
+            )
+        return write_back.set_mode(text, service, mode.value)
 
     def _says(self, loop: Loop, service: Service, group: Group | None) -> str:
         """What the containers themselves say of their mode, in body and header; "" where they say nothing."""
@@ -227,12 +247,12 @@ class Rollouts:
     # ------------------------------------------------------------ roll back, pause, resume, retry
 
     def rollback(self, request: Request) -> Events:
-        """Back to what ran before; never held up by the canary's own sickness."""
+        """Back to what ran before; never held up by the canary's own sickness, nor by a manifest that asks for it."""
         service = self._service(request)
         loop = self._open_loop(True)
         word = Rollback(service.name, request.actor, _text(request, "reason"))
         yield from self._fitting(request, loop, word)
-        yield from self._written(request, service, Mode.STABLE)
+        before, is_heard = loop.memory.rollout.of(service.name), False
         began, said = loop.ports.clock.monotonic(), set[str]()
         for cycle in loop.follow(Trigger("operator", "rollback", request.actor, word.reason), word):
             if cycle is None:
@@ -244,13 +264,23 @@ class Rollouts:
                 if numberless(news) not in said:
                     said.add(numberless(news))
                     yield line(news)
-            if state.phase in (Phase.STABLE, Phase.ABSENT):
-                stable = state.stable.revision[:12] if state.stable else "nothing"
-                yield end(Exit.OK, f"Rolled back: {service.name} runs {stable}")
+            is_late = not is_heard and word not in cycle.words
+            if not is_heard and not is_late:  # no sooner: a manifest without the canary lets it be promoted
+                yield from self._left(request, service, left(before))
+            is_heard = True
+            if is_late or state.phase in (Phase.STABLE, Phase.ABSENT):
+                yield end(*rolled_back(before, state))
                 return
             if loop.ports.clock.monotonic() - began > ROLLBACK_PATIENCE_S:
                 yield end(Exit.ERROR, f"not done after {ROLLBACK_PATIENCE_S:g} s; it goes on: {state.reason}")
                 return
+
+    def _left(self, request: Request, service: Service, given_up: Group | None) -> Events:
+        """The manifest asks for no canary any more, if it was for what is given up; else it is told why it does."""
+        try:
+            yield from self._written(request, service, Mode.STABLE, given_up.revision if given_up else "")
+        except ReconcilerError as error:
+            yield line(str(error))
 
     def pause(self, request: Request) -> Events:
         """Keep a rollout where it is, measured."""
@@ -268,7 +298,7 @@ class Rollouts:
         """Lift the quarantine, or try a halted promotion again."""
         reason = _text(request, "reason")
         if not is_said(reason):
-            raise Refused("retry needs a --reason: it lets a revision run again that was rolled back")
+            raise Misused("retry needs a --reason: it lets a revision run again that was rolled back")
         word = Retry(self._service(request).name, request.actor, reason)
         yield from self._say(request, word, "is tried again")
 
@@ -279,11 +309,10 @@ class Rollouts:
             if cycle is None:
                 yield TICK
                 continue
-            if cycle.errors:
-                yield end(Exit.ERROR, cycle.errors[-1])
-            else:
-                state = cycle.rollout.of(word.service)
-                yield end(Exit.OK, f"{word.service} {done}: {state.phase.words}, {state.weight_pct} %")
+            state = cycle.rollout.of(word.service)
+            code, more = beside(loop, cycle)
+            text = f"{word.service} {done}: {state.phase.words}, {state.weight_pct} %"
+            yield end(code, f"{text}.{more}" if more else text)
             return
 
     def _fitting(self, request: Request, loop: Loop, word: OfService) -> Events:
@@ -294,6 +323,8 @@ class Rollouts:
                     break
                 yield TICK
         why = objection(loop.memory.rollout.of(word.service), word)
+        if why and isinstance(word, Rollback) and never_ran(loop.memory.rollout.of(word.service)):
+            raise Refused(f"{why}: its first deployment was taken back. {CHANGE_OR_RETRY}")
         if why:
             raise Refused(why)
 
@@ -356,19 +387,24 @@ class Rollouts:
 
 
 def _asked(loop: Loop, cycle: Cycle, name: str) -> tuple[Verdict, bool]:
-    """Policy's answer about the cycle's window, and whether there was a window to ask about."""
+    """What the policies in force say of the cycle's window, and whether there was a window to ask about."""
     if cycle.desired is None or cycle.observed is None:
         return unknown("canary", "; ".join(cycle.errors) or "no manifest is in force"), False
     found = [t for t in trials(cycle.desired, cycle.rollout, cycle.observed) if t.service.name == name and t.is_judged]
     summary = cycle.measured.get(name)
-    revision = next((r for r, health in cycle.observed.policies.items() if health.ready), None)
+    in_force = policy.revision(policy.bundle(cycle.desired))
     if not found or summary is None or not summary.about.startswith("canary/"):
         return unknown("canary", "the canary is not measured yet"), False
-    if revision is None:
+    if not cycle.observed.policy(in_force).ready:
         return unknown("canary", "the policy engine does not answer"), False
     limits = limits_of(cycle.desired.limits.get("canary", {}))
     asked = question(found[0], summary, limits, purpose="promote")
-    return loop.ports.policy.evaluate("canary", question_canary(asked), revision), bool(summary.window.requests)
+    return loop.ports.policy.evaluate("canary", question_canary(asked), in_force), bool(summary.window.requests)
+
+
+def _is_of(kept: KeptRevision, service: Service) -> bool:
+    """What the manifest says of a service makes that revision, as long as its image is what it was."""
+    return service.image == kept.service.image and spec_hash(service, kept.image.id, kept.network) == kept.revision
 
 
 def is_said(reason: str) -> bool:
@@ -390,4 +426,4 @@ def _chaos_body(request: Request) -> tuple[bytes, str]:
         return json.dumps({"mode": "error", "rate": value["rate"]}).encode(), f"error rate {value['rate']:g}"
     if what == "recover":
         return b'{"mode": "recover"}', "recover"
-    raise Refused("chaos is `slow --duration SECONDS`, `error --rate 0..1` or `recover`")
+    raise Misused("what chaos? `chaos slow --duration 3`, `chaos error --rate 0.5` or `chaos recover`")

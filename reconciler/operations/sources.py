@@ -11,7 +11,7 @@ from reconciler.core.record import Cycle, Trigger
 from reconciler.core.words import Noted
 from reconciler.formats.cycle_record import commit_json
 from reconciler.loop import Loop
-from reconciler.operations import TICK, Events, Exit, Request, end, line
+from reconciler.operations import TICK, Events, Exit, Misused, Request, end, line
 from reconciler.operations.rollouts import is_said
 from reconciler.ports import Repository
 
@@ -45,9 +45,9 @@ class Sources:
         repository = self._named()
         commit, reason = request.args.get("commit"), request.args.get("reason")
         if not isinstance(reason, str) or not is_said(reason):
-            raise Refused("git accept needs a --reason: it lets in what was refused")
+            raise Misused("git accept needs a --reason: it lets in what was refused")
         if not isinstance(commit, str) or not commit:
-            raise Refused("which commit? `status` shows the one that is refused")
+            raise Misused("which commit? `status` shows the one that is refused")
         taken = repository.accept(commit, reason, request.actor)
         yield from self._turn(request, Noted("accept", "", request.actor, reason, f"{taken.id} {taken.subject}"))
         yield end(Exit.OK, f"Accepted {taken.short} by {taken.author}: {taken.subject}")

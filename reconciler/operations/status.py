@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.core.desired import POLICY, PROXY, Json, Mode, Service
-from reconciler.core.membership import of_group
+from reconciler.core.membership import LOST, of_group
 from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Status
 from reconciler.core.plan import Outcome
 from reconciler.core.record import Cycle, Verdict
@@ -64,6 +64,11 @@ def _is_at(state: ServiceRollout, wish: Release) -> bool:
     return is_there and (wish.mode is Mode.STABLE or wish == state.dismissed)
 
 
+def _is_rebuilt(state: ServiceRollout) -> bool:
+    """Its record was lost: what is known of it comes from what runs, and no rollout has begun since."""
+    return state.phase is Phase.STABLE and (state.run == 0 or LOST in state.reason)
+
+
 def failures(cycle: Cycle) -> list[str]:
     """What the cycle tried and could not do."""
     return [
@@ -109,6 +114,7 @@ def _service(cycle: Cycle, state: ServiceRollout, observed: ObservedState) -> di
         "wanted": wanted.replicas if wanted else 0,
         "since": state.since or None,
         "quarantined": list(state.quarantined),
+        "is_rebuilt": _is_rebuilt(state),
         "rollout": rollout_value(cycle, state, wanted),
         "containers": [_container(container, state, observed) for container in observed.of(state.service)],
     }
@@ -118,7 +124,7 @@ def _made_of(cycle: Cycle, group: Group | None, wanted: Service | None) -> tuple
     """Image and version of what serves; before anything does, of what is wanted. A lost revision's are not known."""
     if group is not None and group.revision in cycle.made_of:
         return cycle.made_of[group.revision]
-    if group is not None and cycle.made_of:
+    if group is not None:
         return "?", "?"
     return (wanted.image, wanted.version) if wanted else ("", "")
 

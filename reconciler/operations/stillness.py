@@ -12,7 +12,8 @@ from reconciler.core.windows import gate
 from reconciler.core.words import Suspend, Unsuspend
 from reconciler.formats import sync
 from reconciler.loop import Loop
-from reconciler.operations import TICK, Events, Exit, Request, end
+from reconciler.operations import TICK, Events, Misused, Request, end
+from reconciler.operations.outcome import beside
 from reconciler.operations.rollouts import is_said
 
 GLASS_S = 900.0
@@ -33,7 +34,7 @@ class Stillness:
         """From the next cycle on nothing is changed."""
         reason, for_s = request.args.get("reason"), request.args.get("for_s")
         if not isinstance(reason, str) or not is_said(reason):
-            raise Refused("suspend needs a --reason: whoever finds it wants to know why nothing is changed")
+            raise Misused("suspend needs a --reason: whoever finds it wants to know why nothing is changed")
         loop = self._open_loop(True)
         until = loop.ports.clock.now() + for_s if isinstance(for_s, int | float) else None
         heals = request.args.get("heal") is True
@@ -44,8 +45,8 @@ class Stillness:
                 continue
             how_long = f"for {for_s:g} s" if until is not None else "until `resume`"
             what = "what was approved is healed, nothing else is changed" if heals else "nothing is changed"
-            lost = f" NOT SAVED: {cycle.errors[-1]}" if cycle.errors else ""
-            yield end(Exit.ERROR if lost else Exit.OK, f"Suspended {how_long}: {what}.{lost}")
+            code, more = beside(loop, cycle)
+            yield end(code, f"Suspended {how_long}: {what}.{more}")
             return
 
     def resume(self, request: Request) -> Events:
@@ -58,8 +59,8 @@ class Stillness:
             if cycle is None:
                 yield TICK
                 continue
-            lost = f" NOT SAVED: {cycle.errors[-1]}" if cycle.errors else ""
-            yield end(Exit.ERROR if lost else Exit.OK, f"The suspension is over.{lost}")
+            code, more = beside(loop, cycle)
+            yield end(code, f"The suspension is over.{more}")
             return
 
 
@@ -71,12 +72,12 @@ def refuse_while_suspended(loop: Loop) -> None:
 
 
 def broken_glass(request: Request, now: float) -> BrokenGlass | None:
-    """The leave that `deploy --break-glass` gives. Raises Refused where it has no reason."""
+    """The leave that `deploy --break-glass` gives. Raises Misused where it has no reason."""
     if request.args.get("break_glass") is not True:
         return None
     reason = request.args.get("reason")
     if not isinstance(reason, str) or not is_said(reason):
-        raise Refused("--break-glass needs a --reason: it begins a rollout against the sync windows")
+        raise Misused("--break-glass needs a --reason: it begins a rollout against the sync windows")
     return BrokenGlass(request.actor, reason, now + GLASS_S)
 
 

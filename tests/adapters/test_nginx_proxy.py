@@ -120,6 +120,7 @@ def test_noted_workers_retire_until_they_are_gone(bench: Bench) -> None:
     assert bench.boxes.signals == ["SIGHUP"]
     assert bench.retiring == 2
     bench.nginx(103, 104)
+    assert bench.retiring == 2
     bench.now += 3
     assert bench.proxy.observe(NGINX, ()).retiring_for_s == 3
     bench.gone(101)
@@ -127,6 +128,22 @@ def test_noted_workers_retire_until_they_are_gone(bench: Bench) -> None:
     bench.gone(102)
     assert bench.retiring == 0
     assert bench.proxy.observe(NGINX, ()).retiring_for_s == 0
+
+
+@pytest.mark.fault("I3")
+def test_workers_retire_from_when_a_reload_shows_however_long_it_took(bench: Bench) -> None:
+    bench.proxy.apply(PrepareProxy(()))
+    bench.nginx(101)
+    bench.proxy.apply(ReloadProxy("c1"))
+    bench.now += 8
+    assert bench.proxy.observe(NGINX, ()).retiring_for_s == 8, "asked for, and not seen yet"
+    bench.nginx(102)
+    assert bench.proxy.observe(NGINX, ()).retiring_for_s == 0
+    bench.now += 2
+    assert bench.proxy.observe(NGINX, ()).retiring_for_s == 2
+    bench.proxy.apply(ReloadProxy("c1"))
+    bench.now += 1
+    assert bench.proxy.observe(NGINX, ()).retiring_for_s == 1, "another reload"
 
 
 def test_a_restart_of_ours_forgets_nobody(bench: Bench) -> None:

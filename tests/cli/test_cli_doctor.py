@@ -15,7 +15,7 @@ import pytest
 from reconciler.cli import doctor
 from reconciler.cli.checks import Check
 from reconciler.cli.options import Options
-from reconciler.core.errors import EngineError
+from reconciler.core.errors import EngineError, StateError
 from reconciler.operations import Request
 
 END = {"event": "end", "exit": 0, "text": "", "value": None}
@@ -129,3 +129,59 @@ def test_compose(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert doctor._compose(options).ok is None
     docker.unlink()
     assert "no docker command" in doctor._compose(options).detail
+
+
+# ---------------------------------------------------------------- the state directory
+
+
+def test_a_read_only_file_system_is_named_and_is_no_fault_of_the_engine(
+    run: Any, local: Any, operations: Any, options: Options, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: Request) -> Iterator[Any]:
+        raise StateError(f"{state_dir}: Read-only file system. Choose another --state-dir.")
+        yield
+
+    operations.answers["doctor"] = answer
+    read_only = type("Vfs", (), {"f_flag": os.ST_RDONLY})
+    monkeypatch.setattr(doctor.os, "statvfs", lambda path: read_only)
+    monkeypatch.setattr(doctor, "LOOKS", (doctor._state_directory,))
+    result = run("doctor")
+    assert result.code == 1
+    assert result.out.startswith("FAIL  State directory: ")
+    assert "read-only file system. Remount it for writing, or name another directory" in result.out
+    assert result.out.count("FAIL") == 1
+    assert "WARN  Docker Engine: Not asked" in result.out
+
+
+def test_a_state_directory_that_is_refused_later_is_still_not_the_engine(
+    run: Any, local: Any, operations: Any, well: None
+) -> None:
+    def answer(request: Request) -> Iterator[Any]:
+        raise StateError("the disk went away")
+        yield
+
+    operations.answers["doctor"] = answer
+    out = run("doctor").out
+    assert "FAIL  State directory: the disk went away" in out
+    assert "WARN  Docker Engine: Not asked" in out
+
+
+def test_a_state_directory_that_everybody_may_write_is_refused_before_it_is_used(options: Options) -> None:
+    options.state_dir.mkdir()
+    options.state_dir.chmod(0o777)
+    check = doctor._state_directory(options)
+    assert (check.ok, "chmod o-w" in check.detail) == (False, True)
+
+
+@pytest.mark.fault("C9")
+@pytest.mark.parametrize("kind", ["tmpfs", "nfs4", "fuse.sshfs"])
+def test_a_state_directory_in_memory_or_on_a_network_is_worth_a_warning(
+    options: Options, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(doctor, "kind_of", lambda path: kind)
+    check = doctor._state_directory(options)
+    assert check.ok is None
+    assert check.detail.startswith(f"{options.state_dir} is ")
+    assert f"({kind})" in check.detail
+    monkeypatch.setattr(doctor, "kind_of", lambda path: "ext4")
+    assert doctor._state_directory(options).ok is True

@@ -252,7 +252,7 @@ def test_what_policy_allows_needs_no_reason_and_what_is_unknown_does(status: Any
         ({"step": 3}, "latency 7.3:1; promotion needs 20:1: 300 more requests (49s)"),
         ({"window": {"requests": 5, "seconds": 10}}, "  window    canary, last 10s: 5 requests, "),
         ({"paused": {"actor": "bob", "reason": "lunch", "until": NOW + 600}}, "by bob, for another 10m: lunch"),
-        ({"paused": {"actor": "", "reason": "", "until": None}}, "by an operator, until `resume`"),
+        ({"paused": {"actor": "", "reason": "", "until": None}}, "by an operator, until it is resumed"),
         ({"window": {"why_unknown": "no requests in the last 30 s"}}, "no requests in the last 30 s"),
         ({"canary": {**rollout()["stable"]}}, "9b1c22d0e4f3 (1.0.0) (a canary of the same revision)"),
     ],
@@ -353,7 +353,7 @@ def test_why_at_rest_says_why_it_stays_there() -> None:
         "Why it stays there: 51d0aa7c was rolled back: P99 latency exceeds 500ms\n"
         "\n"
         "Given up, not tried again: 51d0aa7c51d0\n"
-        "`reconcilerctl retry --reason TEXT` lets it run once more."
+        '`reconcilerctl retry --reason "why"` lets it run once more.'
     )
     assert "The manifest asks for nothing else." in "\n".join(why_lines(service(), NOW, PLAIN))
     assert "app is not deployed." in "\n".join(why_lines(service(phase="absent"), NOW, PLAIN))

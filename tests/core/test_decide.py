@@ -45,6 +45,7 @@ V2 = service(image="demo:2", rollout=CAREFUL)
 HELD = dataclasses.replace(V2, mode=Mode.CANARY)
 SAME = dataclasses.replace(V1, mode=Mode.CANARY)
 TRIED, FRESH = canary(V2), group(V2)
+HELD_BACK = Release(TRIED.revision, Mode.CANARY)
 REV2 = release(V2).revision
 STABLE = container()
 CANARY = container(TRIED)
@@ -386,19 +387,57 @@ def test_a_canary_that_stays_sick_is_given_up_after_its_retries() -> None:
     assert "unhealthy for 16 s" in decision.reason
 
 
+def test_a_condemned_canary_goes_back_though_it_is_sick() -> None:
+    sick = dataclasses.replace(CANARY, **SICK)
+    decision = decided(analyzing(), STABLE, sick, weight=5, verdict=ROLLBACK)
+    assert (decision.move, decision.reason) == (Move.GIVE_UP, ROLLBACK.reason)
+
+
 def test_a_canary_that_was_just_started_again_has_the_time_of_a_new_one() -> None:
     young = dataclasses.replace(CANARY, **{**SICK, "started_at": "1970-01-01T00:16:20Z"})  # 980 s
     assert decided(analyzing(sick_since=980.0), STABLE, young, weight=5, now=1039.0).move is Move.HOLD
     assert decided(analyzing(sick_since=980.0), STABLE, young, weight=5, now=1041.0).move is Move.GIVE_UP
 
 
-@pytest.mark.parametrize("phase", [Phase.ANALYZING, Phase.SUSPENDED])
-def test_an_operators_promotion_waits_for_a_canary_that_is_well(phase: Phase) -> None:
+def advanced(of: ServiceRollout, decision: Decision) -> ServiceRollout:
+    return advance(rollout(of), (decision,), 1000.0).of("app")
+
+
+def test_an_operators_promotion_waits_while_a_canary_that_is_analyzed_is_ill() -> None:
     sick = dataclasses.replace(CANARY, **SICK)
-    of = state(phase, candidate=TRIED, asked=Asked("promote", "ann"))
+    of = analyzing(asked=Asked("promote", "ann"))
     decision = decided(of, STABLE, sick, weight=of.weight_pct)
-    assert decision.move in (Move.HOLD, Move.RESUME)
-    assert rollout(of).of("app").after(decision, 1.0).asked in (of.asked, None)
+    assert decision.move is Move.HOLD
+    assert advanced(of, decision).asked == of.asked
+
+
+def test_an_operators_promotion_of_a_suspended_canary_is_done_at_once_or_not_at_all() -> None:
+    sick = dataclasses.replace(CANARY, **SICK)
+    of = state(Phase.SUSPENDED, candidate=TRIED, asked=Asked("promote", "ann"), dismissed=HELD_BACK, reason="silence")
+    for _ in range(2):
+        decision = decided(of, STABLE, sick)
+        assert decision.reason.startswith("silence; not promoted, since the canary was not ready: ")
+        assert decision.reason.count("not promoted") == 1
+        after = advanced(of, decision)
+        assert (after.phase, after.asked, after.dismissed) == (Phase.SUSPENDED, None, None)
+        of = dataclasses.replace(after, asked=of.asked)
+    assert decided(of, STABLE, CANARY).move is Move.PROMOTE
+
+
+@pytest.mark.parametrize("wanted", [V2, HELD])
+@pytest.mark.parametrize("stable", [STABLE, dataclasses.replace(STABLE, **SICK)])
+def test_a_canary_that_policy_condemns_is_not_promoted_by_a_word_of_before(
+    wanted: Service, stable: ObservedContainer
+) -> None:
+    of = analyzing(asked=Asked("promote", "ann"))
+    decision = decided(of, stable, CANARY, weight=5, wanted=wanted, verdict=ROLLBACK)
+    assert decision.move is (Move.SUSPEND if wanted is HELD else Move.GIVE_UP)
+    assert advanced(of, decision).asked is None
+
+
+def test_where_nothing_of_stable_runs_an_operators_word_counts_for_more_than_policy() -> None:
+    of = analyzing(asked=Asked("promote", "ann"))
+    assert decided(of, CANARY, weight=5, verdict=ROLLBACK).move is Move.PROMOTE
 
 
 @pytest.mark.fault("G1")

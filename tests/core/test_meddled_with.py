@@ -114,6 +114,19 @@ def test_requests_go_back_at_once_only_to_a_stable_container_that_nginx_knows(na
     assert (move.after == ()) is at_once
 
 
+@pytest.mark.parametrize(
+    ("may_name", "at_once"),
+    [([], True), ([{OLD.address}], True), ([{"10.1.0.77"}, {OLD.address}], False), ([set()], False)],
+    ids=["nobody remembers", "one that knows it", "the one before does not", "nobody in it"],
+)
+def test_where_nginx_does_not_say_what_it_runs_each_that_it_may_run_has_to_know_them(may_name, at_once: bool) -> None:
+    of = state(Phase.ROLLING_BACK, candidate=TRIED, stable=group())
+    silent = {"live_hash": None, "may_name": tuple(map(frozenset, may_name)), "weights": {"app": 50}}
+    seen = dataclasses.replace(host(OLD, CANARY), proxy=ObservedProxy(**silent))
+    (move,) = [s for s in planned(of, seen, wanted=service()).steps if isinstance(s.action, SetTraffic)]
+    assert (move.after == ()) is at_once
+
+
 @pytest.mark.parametrize(("names", "word"), [({CANARY.address}, "no answer"), ({"10.1.0.77"}, "moving to 5 %")])
 def test_no_step_is_observed_before_nginx_names_the_canary_where_it_is(names, word: str) -> None:
     of = state(Phase.ANALYZING, candidate=TRIED)

@@ -213,7 +213,8 @@ def test_a_tag_that_has_moved_changes_nothing_of_what_is_made_anew(monkeypatch: 
 def test_what_a_person_paused_is_left_paused_and_said() -> None:
     paused = container(status=Status.PAUSED, health=Health.UNKNOWN)
     plan = make_plan(wish(), observed(paused, nginx(), opa()), rollout())
-    assert (plan.steps, plan.notes) == ((), (f"{paused.name} is paused; `docker unpause` it",))
+    hint = f"{paused.name} is paused: `docker unpause {paused.name}` lets it go on"
+    assert (plan.steps, plan.notes) == ((), (hint,))
 
 
 @pytest.mark.fault("B14")
@@ -441,6 +442,15 @@ def test_a_phase_that_has_what_it_wants_leaves_it_alone(
     assert str(planned(of, host(*carrying, weight=weight))) == ""
 
 
+@pytest.mark.parametrize("is_back", [True, False])
+def test_what_is_condemned_is_healed_only_as_long_as_nobody_serves_in_its_place(is_back: bool) -> None:
+    of = state(Phase.RESTORING, stable=FRESH, kept=group())
+    back = OLD if is_back else dataclasses.replace(OLD, health=Health.SICK)
+    dead = dataclasses.replace(NEW, status=Status.EXITED, exit_code=137, health=Health.UNKNOWN)
+    plan = planned(of, host(back, dead, weight=0))
+    assert touched(plan, StartContainer) == ([] if is_back else [NEW.name])
+
+
 @pytest.mark.parametrize(
     ("of", "containers", "weight"), RUNNING_AND_KEPT, ids=lambda value: getattr(value, "phase", "")
 )
@@ -449,8 +459,8 @@ def test_whoever_serves_is_healed_in_every_phase(
 ) -> None:
     tried = {c.id for c in containers if any(is_on_trial(of, g) and is_of(c, g) for g in of.groups)}
     for dead in (c for c in containers if (c.is_running and c is not OLD) or (c is OLD and of.kept is None)):
-        if dead.id in tried:
-            continue  # that it ended speaks against it, and nobody helps it up
+        if dead.id in tried or (of.phase is Phase.RESTORING and dead is not OLD):
+            continue  # that it ended speaks against it, and nobody helps it up; nor what is condemned, and replaced
         gone = dataclasses.replace(dead, status=Status.EXITED, exit_code=137, health=Health.UNKNOWN)
         plan = planned(of, host(*(gone if c is dead else c for c in containers), weight=weight))
         assert touched(plan, StartContainer) == [dead.name]

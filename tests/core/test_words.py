@@ -48,10 +48,24 @@ def test_an_operators_wish_waits_for_the_next_decision(word: OfService, asked: A
 
 
 @pytest.mark.fault("J6")
-def test_of_two_wishes_before_one_decision_the_later_one_counts() -> None:
-    for first, second in ((Promote, Rollback), (Rollback, Promote)):
-        asked = heard(heard(ANALYZING, first("app", "ann", "")), second("app", "bob", "")).asked
-        assert asked == Asked(second.__name__.lower(), "bob")
+@pytest.mark.parametrize("phase", [Phase.ANALYZING, Phase.SUSPENDED, Phase.HALTED])
+def test_a_roll_back_outweighs_what_is_said_before_and_after_it(phase: Phase) -> None:
+    of, back = state(phase, candidate=TRIED), Asked("rollback", "bob", "it loses orders")
+    said = Rollback("app", "bob", "it loses orders")
+    for other in (
+        Promote("app", "ann"),
+        Promote("app", "ann", "", True, BAD),
+        Resume("app", "ann"),
+        Retry("app", "ann"),
+    ):
+        assert heard(heard(of, said), other).asked == back
+        assert heard(heard(of, other), said).asked == back
+    assert heard(heard(of, said), Promote("app", "ann", keeps_mode=True)).dismissed is None
+
+
+@pytest.mark.parametrize("phase", [Phase.STABLE, Phase.ABSENT])
+def test_a_roll_back_of_nothing_is_not_kept_for_later(phase: Phase) -> None:
+    assert heard(state(phase), Rollback("app", "ann")) == state(phase)
 
 
 def test_a_pause_says_who_why_and_until_when() -> None:

@@ -288,6 +288,38 @@ def test_another_nginx_port_is_only_announced_until_an_operator_allows_the_inter
     assert "listen 9090" in deployed.files.texts[PROXY_CONFIG]
 
 
+@pytest.mark.fault("I6")
+def test_another_nginx_port_that_is_taken_costs_no_request_though_the_interruption_is_allowed(deployed: World) -> None:
+    wish = dataclasses.replace(V1, revision="9" * 64, nginx=dataclasses.replace(V1.nginx, port=9090))
+    deployed.engine.ports_of_others[9090] = "the process apache2 (pid 812)"
+    (before,) = deployed.boxes("nginx")
+    deployed.wants(wish)
+    cycle = deployed.cycle(Deploy(allow_interruption=True))
+    for _ in range(10):
+        cycle = deployed.cycle()
+    assert deployed.boxes("nginx") == [before]
+    assert cycle.plan.notes == (
+        "nginx cannot move to port 9090: it is taken by the process apache2 (pid 812); free it, or change nginx.port",
+    )
+
+
+@pytest.mark.parametrize("hindrance", ["half a manifest", "no policy engine"])
+def test_a_permission_that_waited_is_not_given_to_the_next_manifest(deployed: World, hindrance: str) -> None:
+    allowed = dataclasses.replace(V1, revision="9" * 64, health_timeout_s=61.0)
+    deployed.opa_answers = hindrance != "no policy engine"
+    deployed.wants(allowed, settled=hindrance != "half a manifest")
+    deployed.cycle(Deploy(allow_interruption=True))
+    assert deployed.memory.allow_interruption, "it waits"
+    deployed.wants(allowed)
+    deployed.cycle()
+    deployed.opa_answers = True
+    (before,) = deployed.boxes("nginx")
+    deployed.wants(dataclasses.replace(V1, revision="7" * 64, nginx=dataclasses.replace(V1.nginx, port=9999)))
+    for _ in range(10):
+        deployed.cycle()
+    assert deployed.boxes("nginx") == [before]
+
+
 @pytest.mark.parametrize("is_deaf", [False, True], ids=["half written", "no policy engine"])
 def test_the_permission_lasts_until_the_manifest_it_was_given_for_is_looked_at(deployed: World, is_deaf: bool) -> None:
     wish = dataclasses.replace(V1, revision="9" * 64, nginx=dataclasses.replace(V1.nginx, port=9090))

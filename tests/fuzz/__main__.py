@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import multiprocessing
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tests.fuzz.machine import Account
@@ -44,9 +44,10 @@ def _fuzzed(name: str, runs: int, jobs: int, seed: int) -> Account:
     started = time.monotonic()
     total = Account(name)
     shares = [min(SHARE, runs - done) for done in range(0, runs, SHARE)]
-    with ProcessPoolExecutor(jobs, max_tasks_per_child=10) as pool:
-        for account in pool.map(fuzzed, [name] * len(shares), shares, range(seed, seed + len(shares))):
-            total.add(account)
+    # Not concurrent.futures: its pools may wait for ever once a process has done its tasks (python/cpython#115634).
+    with multiprocessing.Pool(jobs, maxtasksperchild=10) as pool:
+        for running in [pool.apply_async(fuzzed, (name, share, seed + at)) for at, share in enumerate(shares)]:
+            total.add(running.get())
     total.seconds = time.monotonic() - started
     return total
 

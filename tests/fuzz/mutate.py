@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -134,7 +135,7 @@ class Mutator:
             return parent[key]
         if self._chance.random() < 0.01:
             return "a" * 20_000
-        return self._chance.choice(self._chance.choice((VALUES, self._names)))
+        return copy.deepcopy(self._chance.choice(self._chance.choice((VALUES, self._names))))  # what follows changes it
 
     def _nested(self, value: Any) -> Any:
         for _ in range(self._times() % 1000):

@@ -34,6 +34,7 @@ def cycle(of: ServiceRollout, wanted: Service = V1, weight: int = 0, **changes: 
         seen,
         rollout(of, admitted=asked.revision),
         asked=asked.revision,
+        is_let_in=True,
         wanted={"app": Release(release(wanted).revision, wanted.mode)},
     )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
@@ -94,6 +95,7 @@ def test_steps_once_told_are_never_taken_back() -> None:
 def test_a_manifest_that_is_not_in_force_is_not_even_valid_yet() -> None:
     made = cycle(state())
     assert Progress().after(dataclasses.replace(made, asked="other")).done == 0
+    assert Progress().after(dataclasses.replace(made, is_let_in=False)).done == 0, "what lies beside it is not"
     assert Progress().after(dataclasses.replace(made, is_settled=False)).done == 0
 
 

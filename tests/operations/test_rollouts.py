@@ -105,7 +105,7 @@ def test_a_canary_that_came_while_policy_was_asked_is_not_promoted_for_the_other
                 tried.wants("demo:3", "canary")
 
     tried.world.asked = Asked()
-    with pytest.raises(Refused, match="was not promoted: the canary of app is "):
+    with pytest.raises(Refused, match=r"asks for another app than revision .* by now, so its mode was left as it is"):
         tried.ask("promote", mode="stable")
     assert tried.app.phase in (Phase.STARTING, Phase.ANALYZING)
     assert tried.app.asked is None, "it has to prove itself"
@@ -310,7 +310,7 @@ def test_chaos_goes_to_the_canary_itself_and_is_recorded(held: Desk, args: dict,
 
 @pytest.mark.parametrize("args", [{}, {"what": "slow"}, {"what": "dance"}, {"what": "error", "rate": "much"}])
 def test_chaos_that_nobody_understands_is_refused(held: Desk, args: dict) -> None:
-    with pytest.raises(Refused, match="chaos is"):
+    with pytest.raises(Refused, match="what chaos"):
         held.ask("chaos", **args)
 
 
@@ -331,7 +331,7 @@ def test_a_canary_that_takes_no_chaos_is_an_error_and_no_record(held: Desk, answ
 def test_why_is_the_services_part_of_the_status(held: Desk) -> None:
     (found,) = held.status()["services"]
     why = held.ask("why")[1][-1]["value"]
-    assert why.keys() == found.keys() | {"commit"}
+    assert why.keys() == found.keys() | {"commit", "daemon", "problems"}
     assert why["rollout"]["phase"] == "analyzing"
     with pytest.raises(Refused, match="there is no service 'db'"):
         held.ask("why", service="db")

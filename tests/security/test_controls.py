@@ -191,6 +191,7 @@ def test_a_container_that_is_more_than_hardened_is_seen() -> None:
 
 
 @pytest.mark.control("K20")
+@pytest.mark.fault("I10")
 def test_what_one_manifest_may_take_of_the_host_has_an_end() -> None:
     desired = rendering.read(rendering.tree()).desired
     assert desired

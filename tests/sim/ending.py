@@ -145,8 +145,11 @@ def is_kept_back(world: World) -> bool:
 
 def _waits(world: World, service: str) -> bool:
     state, asked = world.memory.rollout.of(service), world.desired.service(service)
-    if state.paused is not None or state.phase.value == "halted":
+    if state.phase.value == "halted":
         return True
+    if state.paused is not None:  # a canary that stopped is still to be judged
+        wanted = asked.image if asked is not None else ""
+        return all(status == "running" for image, _, status, _ in containers(world, service) if image == wanted)
     if state.phase.value == "suspended":  # after silence it has to go on by itself
         return world.is_dirty or world.oracles.watch.has_condemned
     if not (state.quarantined or state.dismissed) or state.phase.value not in ("stable", "absent"):

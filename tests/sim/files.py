@@ -125,20 +125,26 @@ class SimStore(rollout_store.RolloutFiles):
         disk = SimDisk(act)
         disk.values, disk.is_full, disk.has_reserve = dict(self.disk.values), self.disk.is_full, self.disk.has_reserve
         twin = SimStore(disk)
-        twin._saved, twin._kept = self._saved, dict(self._kept) if self._kept is not None else None
+        twin._known, twin._seen = dict(self._known), set(self._seen)
+        twin._kept = dict(self._kept) if self._kept is not None else None
         return twin
+
+    @property
+    def saved(self) -> object:
+        """The rollout that is known to be on disk; None where that is not known."""
+        known = self._known.get(rollout_store.ROLLOUT)
+        return known and known.value
 
     def reopened(self) -> SimStore:
         """The store as another process finds it."""
         return SimStore(self.disk)
 
-    def save(self, rollout: Rollout) -> None:
-        if rollout != self._saved:
-            self._state.save_decision(rollout_store.ROLLOUT, {"format": rollout_store.FORMAT, "value": rollout})
-            self._saved = rollout
-
     def _write(self, name: str, value: object) -> None:
-        self._state.save_json(name, {"format": rollout_store.FORMAT, "value": value})
+        save = self._state.save_decision if name == rollout_store.ROLLOUT else self._state.save_json
+        save(name, {"format": rollout_store.FORMAT, "value": value})
+
+    def _stamp(self, name: str) -> rollout_store.Stamp:
+        return (0, 0) if name in self.disk.values else None
 
     def read(self) -> tuple[Rollout, DesiredState | None, Mapping[str, Evidence], Iterable[KeptRevision]]:
         """All that is stored."""

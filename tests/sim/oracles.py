@@ -109,7 +109,13 @@ class Oracles:
                 wanted = world.desired.service(service)
                 self._free(service, self.images(world, service) | ({wanted.image} if wanted else set()))
             case Resume(service=service) | Retry(service=service):
+                self._begin_anew(world, service)
                 self.condemned = frozenset(each for each in self.condemned if each[0] != service)
+
+    def _begin_anew(self, world: Any, service: str) -> None:
+        """What is tried again, and is not there, takes the course that the manifest has by now."""
+        here = self.images(world, service)
+        self.courses = {place: c for place, c in self.courses.items() if place[0] != service or place[1] in here}
 
     def _on_trial(self, world: Any, service: str) -> frozenset[tuple[str, str]]:
         """Images that run beside a proven one that is well, and are not proven themselves."""
@@ -241,7 +247,8 @@ class Oracles:
             return
         is_way_down = isinstance(action, SetTraffic) and action.weight_pct == 0 and self._weight_before < 100
         for (text, service), was_served in _by_place(self.served(world)).items():
-            if is_way_down and (world.is_newborn or not self._is_stable_well(world, text, service)):
+            is_ending = text != world.proxy.live  # old workers: they have little left to do
+            if is_way_down and (is_ending or world.is_newborn or not self._is_stable_well(world, text, service)):
                 continue  # what is rolled back gets no requests, whoever is left; KNOWN GAP: nor who nginx knows
             if not was_served and self._before.get((text, service)) and not self.is_excused(world, service):
                 raise Violation("S1", f"{type(action).__name__} took the last healthy container of {service} away")

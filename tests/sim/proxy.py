@@ -107,9 +107,13 @@ class SimProxy:
         if container is None or self._run is None or container.id != self._run[0]:
             return ObservedProxy(weights=weights)
         retiring = len(self.old) + (self._coming is not None)
-        for_s = self.clock.seconds - self._reloaded if retiring else 0.0
+        for_s = self.clock.seconds - self.retired_at() if retiring else 0.0
         live = routes(self.live).hash if self.live and not self.hangs else None
         return ObservedProxy(live, retiring, for_s, weights)
+
+    def retired_at(self) -> float:
+        """When the last reload took place, or was asked for where it is still to come; seconds of the clock."""
+        return self._reloaded if self._coming is not None or not self.old else self.old[-1][1]
 
     def apply(self, action: PrepareProxy | TestProxyConfig | ReloadProxy | SetTraffic) -> Result:
         """Prepare for a start, test a configuration, reload, or move weights. Never raises."""

@@ -12,10 +12,11 @@ from typing import Any
 
 from reconciler import measuring
 from reconciler.core import evidence as evidence_package
-from reconciler.core import planner, targets
+from reconciler.core import targets
 from reconciler.core.desired import DesiredState
 from reconciler.core.evidence import Evidence, Summary, baseline, statistics, summary
 from reconciler.core.evidence.limits import Limits
+from reconciler.core.planner import files
 from reconciler.cycle import run, seeing
 from reconciler.formats import policy
 from tests.sim.thawed import is_thawed, thawed
@@ -164,7 +165,7 @@ CHANGED: tuple[tuple[Any, str, Any], ...] = (
     (run, "make_targets", make_targets),
     (seeing, "make_targets", make_targets),
     (policy, "target", target),
-    (planner, "sha256", by_value(planner.sha256)),
+    (files, "sha256", by_value(files.sha256)),
     (summary, "confidence_sequence", by_value(statistics.confidence_sequence)),
     (statistics, "_log_sum", by_value(statistics._log_sum)),
 )

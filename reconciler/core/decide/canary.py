@@ -11,6 +11,10 @@ DISPUTE_S = 30.0
 """How long a canary whose own count contradicts nginx's keeps its requests: one window of the policy's default."""
 
 
+NOT_PROMOTED = "; not promoted, since the canary was not ready: "
+"""What follows the reason of a suspension where an operator's promotion came to nothing."""
+
+
 def starting(view: View) -> Decision:
     state = view.state
     early = _cut_short(view)
@@ -48,14 +52,15 @@ def analyzing(view: View) -> Decision:
     bad = view.sign(state.candidate) or view.sick_for_long(state.candidate)
     if bad:
         return _given_up(view, bad)
-    asked = view.asks("promote")
-    if asked is not None and not is_sick and _is_another(state):
-        return view.move(Move.PROMOTE, f"promoted by {asked.actor or 'an operator'}")
     is_condemned = verdict is not None and verdict.known and verdict.action == "rollback"
-    if not view.ready(state.stable) and not (is_condemned and view.runs(state.stable)):
+    goes_back = is_condemned and view.runs(state.stable)
+    asked = view.asks("promote")
+    if asked is not None and not is_sick and not goes_back and _is_another(state):
+        return view.move(Move.PROMOTE, f"promoted by {asked.actor or 'an operator'}")
+    if not view.ready(state.stable) and not goes_back:
         ill = waiting_for(view.group(state.stable))
         return view.hold(f"waiting for the stable containers: {ill}; `promote` does without them", is_sick=is_sick)
-    if is_sick:
+    if is_sick and not is_condemned:
         return view.hold(f"waiting for the canary: {waiting_for(view.group(state.candidate))}", is_sick=True)
     if not is_condemned and not (view.is_at(state.weight_pct) and view.is_named(state.candidate)):
         return view.hold(f"moving to {state.weight_pct} %")
@@ -70,8 +75,12 @@ def suspended(view: View) -> Decision:
     bad = view.sign(state.candidate)
     if bad:
         return _given_up(view, bad)
-    if view.asks("promote") and view.ready(state.candidate) >= view.replicas and _is_another(state):
-        return view.move(Move.PROMOTE, f"promoted by {state.asked.actor if state.asked else ''}")
+    asked = view.asks("promote") if _is_another(state) else None
+    if asked is not None and view.ready(state.candidate) >= view.replicas:
+        return view.move(Move.PROMOTE, f"promoted by {asked.actor or 'an operator'}")
+    if asked is not None:
+        ill = waiting_for(view.group(state.candidate))
+        return view.hold(f"{state.reason.partition(NOT_PROMOTED)[0]}{NOT_PROMOTED}{ill}; `promote` again once it is")
     if view.asks("resume"):
         return view.move(Move.RESUME, f"resumed by {state.asked.actor if state.asked else ''}")
     if state.paused is not None:

@@ -57,10 +57,17 @@ def advance(rollout: Rollout, decisions: tuple[Decision, ...], now: float) -> Ro
     """The rollout once all `decisions` are taken, clocks and expired pauses included."""
     services = dict(rollout.services)
     for decision in decisions:
-        state = _ticked(rollout.of(decision.service), decision, now).after(decision, now)
+        state = _promoted_now_or_not(_ticked(rollout.of(decision.service), decision, now).after(decision, now))
         if state.phase is not Phase.ABSENT or decision.service in services or state.reason:
             services[decision.service] = state
     return dataclasses.replace(rollout, services=services)
+
+
+def _promoted_now_or_not(state: ServiceRollout) -> ServiceRollout:
+    """The state without a promotion that waits for the end of a suspension: what policy allowed is long ago then."""
+    if state.phase is not Phase.SUSPENDED or state.asked is None or state.asked.what != "promote":
+        return state
+    return dataclasses.replace(state, asked=None, dismissed=None)
 
 
 def _ticked(state: ServiceRollout, decision: Decision, now: float) -> ServiceRollout:
