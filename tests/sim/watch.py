@@ -19,7 +19,9 @@ AT_NOBODY = 6
 UNJUDGED = int(UNKNOWN_BUDGET_S) + 4
 CONDEMNED = 14
 """Clean cycles until what policy condemns while it is watched has no requests any more: the old ones start first."""
-WAY_BACK = ("returning", "restoring")
+NOT_UP = ("returning", "restoring", "switching")
+"""Phases in which more weight for the other slot brings nothing unproven: the way back, and the promoted revision's
+change from one slot to the other."""
 LONGEST_TICK_S = 30.0
 LONGEST_STEP_S = 3.0
 
@@ -101,14 +103,15 @@ class Watch:
     # ---------------------------------------------------------------- effects
 
     def foresee(self, world: Any, action: Any, *, is_tearing_down: bool) -> None:
-        """S1 of OPA; S10: nothing goes up that a restart would forget. Either step of the way back is remembered well
-        enough: a restart goes on with it, and finds the weight as it is."""
+        """S1 of OPA; S10: nothing unproven goes up that a restart would forget. Where both slots are proven a restart
+        goes on with what it finds.
+        """
         if isinstance(action, StopContainer | RemoveContainer) and not is_tearing_down:
             self._answers_on(world, action.container_id)
         if isinstance(action, SetTraffic) and action.weight_pct > world.proxy.weights.get(action.service, 0):
             stored = world.store.disk.values.get("rollout.json")
             known = stored.of(action.service) if stored is not None else None
-            if known is not None and known.weight_pct < action.weight_pct and known.phase.value not in WAY_BACK:
+            if known is not None and known.weight_pct < action.weight_pct and known.phase.value not in NOT_UP:
                 raise Violation(
                     "S10", f"{action.weight_pct} % of {action.service}, and a restart would know nothing of it"
                 )
