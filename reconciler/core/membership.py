@@ -215,19 +215,10 @@ def recall(
 
 
 def may_be_older(rollout: Rollout, observed: ObservedState) -> tuple[str, ...]:
-    """The services of which the state, just read from disk, is lost or may be an older one: who seems to be stable now
-    is ill, so nobody can tell whether it is.
-    """
+    """The services of which the state, just read from disk, may be an older one: who seems to be stable now is ill."""
     states = () if rollout.torn_down else rollout.services.values()
-    found = {state.service: _heirs(state, observed) or _unknown(state, observed) for state in states}
+    found = {state.service: _heirs(state, observed) for state in states}
     return tuple(name for name, heirs in found.items() if heirs and not any(c.is_ready for c in heirs))
-
-
-def _unknown(state: ServiceRollout, observed: ObservedState) -> tuple[ObservedContainer, ...]:
-    """Who was started as stable for a service of which nothing else is known."""
-    if not _may_be_rebuilt(state):
-        return ()
-    return tuple(c for c in observed.of(state.service) if c.slot and c.mode == Mode.STABLE and c.is_running)
 
 
 def _heirs(state: ServiceRollout, observed: ObservedState) -> tuple[ObservedContainer, ...]:

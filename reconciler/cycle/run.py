@@ -158,7 +158,7 @@ def _recalled(
         return dataclasses.replace(memory, is_recalled=True, in_doubt_since=None), False
     runs = ", ".join(older)
     notes.errors.append(
-        f"the rollout on disk is lost, or may be an older one: nothing is changed before what runs as {runs} answers"
+        f"the rollout on disk may be an older one: nothing is changed before what runs as {runs} answers"
     )
     return dataclasses.replace(memory, in_doubt_since=since), True
 
