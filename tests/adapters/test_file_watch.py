@@ -79,7 +79,7 @@ def test_other_files_in_the_folder_are_nobodys_business(ear: Ear, manifest: Path
 
 
 def test_env_files_and_policies_are_heard(ear: Ear, manifest: Path) -> None:
-    ear.hears(lambda: (manifest.parent / "app.env").write_text("A=1"))
+    assert ear.hears(lambda: (manifest.parent / "app.env").write_text("A=1")) is False
 
 
 def test_a_policies_folder_that_comes_later_is_watched_too(ear: Ear, manifest: Path) -> None:
@@ -104,8 +104,9 @@ def test_turning_the_link_to_the_folder_is_heard(tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to("v1")
     ear = Ear(tmp_path / "current/manifest.yaml")
     (tmp_path / "next").symlink_to("v2")
-    ear.hears(lambda: os.replace(tmp_path / "next", tmp_path / "current"))
+    whole = ear.hears(lambda: os.replace(tmp_path / "next", tmp_path / "current"))
     ear.watch.stop()
+    assert whole is False, "heard, and not as a file that was renamed into its place"
 
 
 def test_the_file_behind_a_link_that_was_turned_is_still_heard(tmp_path: Path) -> None:

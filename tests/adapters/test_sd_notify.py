@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from reconciler.adapters.sd_notify import Notifier, taken_from
 
@@ -281,10 +282,13 @@ def test_no_sign_of_life_is_wanted_of_whoever_was_not_asked(given: dict[str, str
     assert taken_from(given, 7)[1] is None
 
 
-def test_nobody_there_is_no_trouble(tmp_path: Path) -> None:
-    Notifier(None).tell("READY=1")
-    Notifier(str(tmp_path / "gone")).tell("READY=1")
-    Notifier("/" + "x" * 200).tell("READY=1")
+def test_nobody_there_is_no_trouble_but_a_line_in_the_log(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as told:
+        Notifier(None).tell("READY=1")
+        assert not told
+        Notifier(str(tmp_path / "gone")).tell("READY=1")
+        Notifier("/" + "x" * 200).tell("READY=1")
+    assert [(line["event"], line["told"]) for line in told] == [("notify.failed", "READY=1")] * 2
 
 
 @pytest.mark.control("K18")

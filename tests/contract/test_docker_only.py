@@ -205,6 +205,7 @@ def test_running_out_of_memory_is_seen(docker_stage: Stage) -> None:
     docker_stage.must(docker_stage.creation("a", spec))
     docker_stage.must(StartContainer(docker_stage.name("a")))
     docker_stage.until(lambda: docker_stage.container("a").oom_killed)
+    assert docker_stage.container("a").oom_killed
 
 
 # ── hearing of it ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""A fresh desk, and one with the first release deployed."""
+"""A fresh desk, one with the first release deployed, and one with a canary beside it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.rollout import Phase
 from reconciler.operations import Exit
 from tests.operations.desk_world import Desk
 
@@ -19,3 +20,13 @@ def desk(tmp_path: Path) -> Desk:
 def deployed(desk: Desk) -> Desk:
     assert desk.ask("deploy")[0] is Exit.OK
     return desk
+
+
+@pytest.fixture
+def tried(deployed: Desk) -> Desk:
+    """A canary of a newer revision that the manifest keeps, with requests to judge it by."""
+    deployed.world.traffic.rate = 20.0
+    deployed.wants("demo:2", "canary")
+    deployed.reaches(Phase.ANALYZING)
+    deployed.goes_on(40)
+    return deployed

@@ -23,16 +23,6 @@ def held(deployed: Desk) -> Desk:
     return deployed
 
 
-@pytest.fixture
-def tried(deployed: Desk) -> Desk:
-    """A canary of a newer revision that the manifest keeps."""
-    deployed.world.traffic.rate = 20.0
-    deployed.wants("demo:2", "canary")
-    deployed.reaches(Phase.ANALYZING)
-    deployed.goes_on(40)
-    return deployed
-
-
 def modes(desk: Desk) -> list[str]:
     return sorted(dict(box.request.spec.environment)["MODE"] for box in desk.world.boxes())
 

@@ -25,16 +25,6 @@ from tests.operations.test_sources import GitDesk
 OLD, NEW = group(), group(service(image="demo:2"))
 
 
-@pytest.fixture
-def tried(deployed: Desk) -> Desk:
-    """A canary of a newer revision that the manifest keeps, with requests to judge it by."""
-    deployed.world.traffic.rate = 20.0
-    deployed.wants("demo:2", "canary")
-    deployed.reaches(Phase.ANALYZING)
-    deployed.goes_on(40)
-    return deployed
-
-
 def rollouts(desk: Desk) -> Rollouts:
     """Who answers what is said about rollouts at this desk."""
     found: Rollouts = desk.operations._verbs["promote"].__self__  # type: ignore[attr-defined]
