@@ -112,7 +112,8 @@ def remembered(memory: Memory, rollout: Rollout, now: float, notes: Notes) -> Me
         if isinstance(step.action, _STRIKES) and result.outcome is not Outcome.SKIPPED
     )
     backoff = strike(memory.backoff, tried, now) if tried else memory.backoff
-    permission = memory.permission if notes.plan or notes.waits_for_the_manifest else None
+    is_waited_for = bool(notes.plan) or notes.waits_for_the_manifest or memory.in_doubt_since is not None
+    permission = memory.permission if is_waited_for else None
     return dataclasses.replace(
         memory,
         rollout=rollout,

@@ -74,9 +74,7 @@ def _nobody_to_judge(force: DesiredState) -> Problem:
     return Problem("policies", 0, 0, message)
 
 
-def ask_infrastructure(
-    ports: Ports, asked: Asked, targets: Targets, observed: ObservedState, notes: Notes
-) -> Verdict | None:
+def ask_infrastructure(ports: Ports, asked: Asked, observed: ObservedState, notes: Notes) -> Verdict | None:
     """The verdict of the infrastructure gate: asked in every cycle, since people want to see it, heeded at a start."""
     if asked.is_proposal:
         return None

@@ -114,7 +114,7 @@ def _imagined(
     targets = make_targets(desired, engine.images, kept, setting.layout, answering)
     rollout = recall(memory.rollout, observed, targets.wanted, is_first=not memory.is_recalled)
     rollout = wish_changed(rollout, targets)
-    verdict = ask_infrastructure(ports, asked, targets, observed, notes)
+    verdict = ask_infrastructure(ports, asked, observed, notes)
     now = ports.clock.now()
     if not ahead:
         notes.measured = measure_and_judge(ports, desired, targets, rollout, observed, memory.evidence)
@@ -185,7 +185,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: N
     if not asked.is_proposal:
         rollout = without_vanished(rollout, observed, {service.name for service in asked.force.services})
     rollout = wish_changed(rollout, targets)
-    verdict = ask_infrastructure(ports, asked, targets, observed, notes)
+    verdict = ask_infrastructure(ports, asked, observed, notes)
     notes.measured = measured = measure_or_blind(ports, asked.force, targets, rollout, observed, memory, notes)
     context = Context(
         targets,

@@ -296,6 +296,7 @@ def test_another_nginx_port_that_is_taken_costs_no_request_though_the_interrupti
     deployed.wants(wish)
     cycle = deployed.cycle(Deploy(allow_interruption=True))
     for _ in range(10):
+        assert "listen 8080" in deployed.files.texts[PROXY_CONFIG], "it publishes no other port"
         cycle = deployed.cycle()
     assert deployed.boxes("nginx") == [before]
     assert cycle.plan.notes == (

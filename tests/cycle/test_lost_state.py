@@ -11,7 +11,7 @@ import pytest
 from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import DesiredState, Mode, RolloutSpec, Step
 from reconciler.core.rollout import Phase, Rollout
-from reconciler.core.words import Rollback
+from reconciler.core.words import Deploy, Rollback
 from tests.builders import desired, service
 from tests.cycle.cycle_world import World
 
@@ -118,6 +118,14 @@ def test_an_older_rollout_is_known_for_one_in_the_first_cycle_that_sees_somebody
         world.cycle()
         assert served(world) == 1.0
     assert (world.images(), world.app.phase, world.app.paused) == (["demo:2"], Phase.STABLE, None)
+
+
+def test_a_permission_that_is_given_in_doubt_is_kept_until_something_can_be_done_with_it() -> None:
+    world, _ = older()
+    nobody_is_well_yet(world)
+    world.cycle(Deploy(allow_interruption=True))
+    assert world.memory.in_doubt_since is not None
+    assert world.memory.allow_interruption
 
 
 def test_while_an_older_rollout_is_in_doubt_that_is_said() -> None:

@@ -31,7 +31,10 @@ RELOAD_SETTLES_S = 5.0
 def kept_port(observed: ObservedState, *, allow_interruption: bool) -> int | None:
     """The port that nginx has to go on listening at, since it publishes no other; None: the one of the manifest."""
     running = next((c for c in observed.of(PROXY) if c.is_running and c.ports), None)
-    return running.ports[0] if running is not None and not allow_interruption else None
+    if running is None:
+        return None
+    is_taken = any(port not in running.ports for port in observed.engine.ports_taken)  # then nginx is not replaced
+    return running.ports[0] if is_taken or not allow_interruption else None
 
 
 def plan_proxy(draft: Draft, network: int | None, active: list[ServiceRollout]) -> int | None:
