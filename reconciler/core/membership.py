@@ -10,6 +10,7 @@ from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Sta
 from reconciler.core.rollout import IN_PLACE, WAY_BACK, Group, Member, Paused, Phase, Release, Rollout, ServiceRollout
 
 GONE = frozenset({Status.DEAD, Status.REMOVING})
+NEVER_RAN = GONE | {Status.CREATED}
 NOT_SERVING = frozenset({Status.CREATED, Status.PAUSED, Status.EXITED, Status.DEAD, Status.REMOVING})
 
 
@@ -192,23 +193,29 @@ def without_vanished(rollout: Rollout, observed: ObservedState, names: Collectio
 
 
 def recall(
-    rollout: Rollout, observed: ObservedState, wanted: Mapping[str, Release], *, is_first: bool = False
+    rollout: Rollout,
+    observed: ObservedState,
+    wanted: Mapping[str, Release],
+    kept: Collection[str] = (),
+    *,
+    is_first: bool = False,
 ) -> Rollout:
     """The rollout, with the state of every service that runs but is not in it rebuilt from labels.
 
-    A teardown that never came to it leaves what was stable running: `deploy` takes it as it stands. `is_first`: the
-    rollout was just read from disk; where it is an older one, what has become stable since is found again.
+    A teardown that never came to it leaves what was stable running: `deploy` takes it as it stands. `kept` are the
+    revisions that can be started. `is_first`: the rollout was just read from disk; where it is an older one, what has
+    become stable since is found again.
     """
     if rollout.torn_down:
         return rollout
     if is_first:
         rollout = _without_older(rollout, observed, wanted)
     found = {c.service for c in observed.engine.containers if c.ours and c.slot} - set(rollout.services)
-    rebuilt = {name: rebuild(name, observed, wanted.get(name)) for name in sorted(found)}
+    rebuilt = {name: rebuild(name, observed, wanted.get(name), kept) for name in sorted(found)}
     rebuilt |= {name: left for name, state in rollout.services.items() if (left := _left_running(state, observed))}
     late = [state for name, state in rollout.services.items() if name not in rebuilt and _may_be_rebuilt(state)]
     for state in late:
-        found_again = rebuild(state.service, observed, wanted.get(state.service))
+        found_again = rebuild(state.service, observed, wanted.get(state.service), kept)
         if found_again.stable is not None:
             rebuilt[state.service] = dataclasses.replace(found_again, run=state.run)
     return dataclasses.replace(rollout, services={**rollout.services, **rebuilt}) if rebuilt else rollout
@@ -274,17 +281,21 @@ def _left_running(state: ServiceRollout, observed: ObservedState) -> ServiceRoll
 LOST = "the rollout's state was lost and rebuilt from what runs"
 
 
-def rebuild(service: str, observed: ObservedState, wanted: Release | None) -> ServiceRollout:
+def rebuild(
+    service: str, observed: ObservedState, wanted: Release | None, kept: Collection[str] = ()
+) -> ServiceRollout:
     """The state of a service whose rollout was lost, from the labels of what runs.
 
-    What serves is what was started as stable and is ready, oldest first; where nothing was, whatever is ready.
+    What serves is what was started as stable and is ready, oldest first; where nothing was, whatever is ready; and
+    where nothing is, what was started as stable and can be healed, since its revision is in `kept`.
     What was tried beside it is forgotten, and nothing is tried again before an operator has looked: a revision
     that was rolled back may be among it. Where only what is wanted runs, as it is wanted, there is nothing to look at.
     """
-    ready = [container for container in observed.of(service) if container.slot and container.is_ready]
-    if not ready:
-        return ServiceRollout(service)
-    return _at_rest_with(next((c for c in ready if c.mode == Mode.STABLE), ready[0]), wanted)
+    ours = [container for container in observed.of(service) if container.slot]
+    ready = [container for container in ours if container.is_ready]
+    ill = [c for c in ours if c.status not in NEVER_RAN and c.mode == Mode.STABLE and c.revision in kept]
+    first = next((c for c in ready if c.mode == Mode.STABLE), next(iter(ready or ill), None))
+    return ServiceRollout(service) if first is None else _at_rest_with(first, wanted)
 
 
 def _at_rest_with(first: ObservedContainer, wanted: Release | None) -> ServiceRollout:

@@ -323,6 +323,16 @@ class Decision:
     is_sick: bool = False
 
 
+def put_off(decision: Decision, state: ServiceRollout) -> Decision:
+    """What becomes of `decision` where nothing can be written down: only what gives requests back goes on.
+
+    What is put off is held, so that no clock counts the time until it can be.
+    """
+    if decision.move in LOWERING or decision.move is Move.HOLD or state.phase in WAY_BACK:
+        return decision
+    return Decision(state.service, Move.HOLD, state.reason)
+
+
 # ---------------------------------------------------------------- what each move does to the state
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconciler.core.rollout import Asked, BrokenGlass, Paused, Phase, Rollout, ServiceRollout, Suspension
+from reconciler.core.rollout import WAY_BACK, Asked, BrokenGlass, Paused, Phase, Rollout, ServiceRollout, Suspension
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +170,12 @@ def _heard(state: ServiceRollout, word: OfService) -> ServiceRollout:
     match word:
         case Promote() if word.revision and (not state.candidate or state.candidate.revision != word.revision):
             return state
-        case Promote() if _is_asked_back(state):
+        case Promote() if _is_asked_back(state) or state.phase in WAY_BACK:
             return state
         case Promote():
             approved = state.candidate.release if word.keeps_mode and state.candidate else state.dismissed
             return dataclasses.replace(state, asked=Asked("promote", word.actor, word.reason), dismissed=approved)
-        case Rollback() if state.phase in _NOTHING_TO_ROLL_BACK:
+        case Rollback() if _to_rollback(state):
             return state
         case Rollback():
             return dataclasses.replace(state, asked=Asked("rollback", word.actor, word.reason))

@@ -14,7 +14,7 @@ from reconciler.core.errors import StateError
 from reconciler.core.membership import remember
 from reconciler.core.observed import ObservedState
 from reconciler.core.plan import Action, CreateContainer, Outcome, Plan, PlannedAction, Result, StartContainer
-from reconciler.core.rollout import LOWERING, WAY_BACK, Decision, Move, Phase, Rollout
+from reconciler.core.rollout import Decision, Move, Phase, Rollout, put_off
 from reconciler.core.unrecorded import needs_record
 from reconciler.cycle.memory import Memory, Setting
 from reconciler.cycle.notes import Notes
@@ -50,7 +50,7 @@ def save_decided(
         ports.rollouts.save(after)
     except StateError as error:
         notes.errors.append(str(error))
-        safe = tuple(d for d in decisions if d.move in LOWERING or before.of(d.service).phase in WAY_BACK)
+        safe = tuple(put_off(decision, before.of(decision.service)) for decision in decisions)
         return remember(advance(before, safe, context.now), context.observed, replicas)
     try:
         ports.rollouts.forget_all_but(_needed(after, context))

@@ -112,7 +112,7 @@ def _imagined(
     kept = known_revisions(asked, engine, ports.rollouts.kept())
     observed = observe(ports, asked, engine, answering, kept, memory.rollout, notes)
     targets = make_targets(desired, engine.images, kept, setting.layout, answering)
-    rollout = recall(memory.rollout, observed, targets.wanted, is_first=not memory.is_recalled)
+    rollout = recall(memory.rollout, observed, targets.wanted, targets.kept, is_first=not memory.is_recalled)
     rollout = wish_changed(rollout, targets)
     verdict = ask_infrastructure(ports, asked, observed, notes)
     now = ports.clock.now()
@@ -180,7 +180,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: N
 
     answering = answering_of(engines, asked)
     targets = make_targets(asked.force, engine.images, kept, setting.layout, answering)
-    rollout = recall(memory.rollout, observed, targets.wanted, is_first=not memory.is_recalled)
+    rollout = recall(memory.rollout, observed, targets.wanted, targets.kept, is_first=not memory.is_recalled)
     memory, is_in_doubt = _recalled(memory, rollout, observed, asked.force, notes)
     if not asked.is_proposal:
         rollout = without_vanished(rollout, observed, {service.name for service in asked.force.services})

@@ -60,8 +60,11 @@ LONG_AGO = "1970-01-01T00:00:01Z"
 SICK = {"health": Health.SICK, "health_detail": "503", "started_at": LONG_AGO}
 
 
-def host(*containers: ObservedContainer, weight: int = 0) -> ObservedState:
-    return observed(*containers, nginx(), opa(), proxy=ObservedProxy(CONFIG_HASH, weights={"app": weight}))
+def host(*containers: ObservedContainer, weight: int = 0, named: set[ObservedContainer] | None = None) -> ObservedState:
+    """`named` are those whom nginx's running configuration names (None: nobody remembers that one)."""
+    addresses = frozenset(c.address for c in named if c.address) if named is not None else None
+    proxy = ObservedProxy(CONFIG_HASH, weights={"app": weight}, named=addresses)
+    return observed(*containers, nginx(), opa(), proxy=proxy)
 
 
 def decided(
@@ -72,10 +75,11 @@ def decided(
     verdict: Verdict | None = PROMOTE,
     gate: Verdict | None = ALLOW,
     now: float = 1010.0,
+    named: set[ObservedContainer] | None = None,
 ) -> Decision:
     """What is decided 10 s into the phase."""
     known = {"app": verdict} if verdict else {}
-    context = Context(targets(desired(wanted)), host(*containers, weight=weight), now, gate, known)
+    context = Context(targets(desired(wanted)), host(*containers, weight=weight, named=named), now, gate, known)
     (decision,) = decide(of if isinstance(of, Rollout) else rollout(of), context)
     return decision
 
@@ -322,6 +326,56 @@ def test_a_halted_promotion_is_left_by_a_newer_manifest_without_quarantine() -> 
     halted = state(Phase.HALTED, candidate=TRIED, fresh=FRESH)
     decision = decided(halted, CANARY, wanted=V3)
     assert (decision.move, decision.dismisses) == (Move.RETURN, TRIED.release)
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED, Phase.UPDATING])
+def test_what_an_operator_takes_back_is_condemned_even_as_the_manifest_moves_on(phase: Phase) -> None:
+    of = state(phase, candidate=TRIED, asked=Asked("rollback", "ann", "it hurts"))
+    decision = decided(of, STABLE, CANARY, wanted=dataclasses.replace(V3, mode=Mode.CANARY))
+    assert (decision.move, decision.dismisses) == (Move.GIVE_UP, None)
+    assert rollout(of).of("app").after(decision, 1.0).quarantined == (TRIED.revision,)
+
+
+@pytest.mark.parametrize("of", [analyzing(), suspended(is_suspended_by_verdict=True)])
+@pytest.mark.parametrize("wanted", [V1, V3])
+def test_a_canary_that_serves_alone_gives_way_once_the_stable_containers_are_back(
+    of: ServiceRollout, wanted: Service
+) -> None:
+    assert decided(of, CANARY, weight=5, wanted=wanted).move is Move.HOLD
+    assert decided(dataclasses.replace(of, blue=()), CANARY, wanted=wanted).move is Move.HOLD  # nginx names nobody else
+    assert decided(of, CANARY, wanted=wanted).move is Move.SUPERSEDE  # nothing was sent to it yet
+    assert decided(of, STABLE, CANARY, weight=5, wanted=wanted, named={STABLE, CANARY}).move is Move.SUPERSEDE
+    assert decided(of, STABLE, CANARY, weight=5, wanted=wanted, named={CANARY}).move is Move.HOLD
+    assert decided(of, STABLE, CANARY, weight=5, wanted=wanted).move is Move.HOLD  # who is named is not known
+    sick = dataclasses.replace(CANARY, **SICK)
+    assert decided(of, sick, weight=5, wanted=wanted).move is Move.SUPERSEDE  # it serves nobody either
+    unrouted = dataclasses.replace(wanted, route=None)
+    assert decided(of, CANARY, weight=5, wanted=unrouted).move is not Move.HOLD
+
+
+def test_an_operator_may_promote_the_canary_that_serves_alone_though_the_manifest_moved_on() -> None:
+    of = analyzing(asked=Asked("promote", "ann"))
+    assert decided(of, CANARY, weight=5, wanted=V3).move is Move.PROMOTE
+    assert decided(of, STABLE, CANARY, weight=5, wanted=V3, named={STABLE, CANARY}).move is Move.SUPERSEDE
+
+
+@pytest.mark.parametrize(
+    "begun_with", [Course(), Course(Strategy.CANARY, STEPS[:1]), Course(Strategy.BLUE_GREEN, STEPS)]
+)
+def test_another_course_that_the_manifest_gives_while_a_release_starts_begins_it_anew(begun_with: Course) -> None:
+    of = state(Phase.STARTING, candidate=TRIED, course=begun_with)
+    for wanted in (V2, HELD):
+        assert decided(of, STABLE, CANARY, wanted=wanted).move is Move.SUPERSEDE
+        same = dataclasses.replace(of, course=Course(Strategy.CANARY, STEPS))
+        assert decided(same, STABLE, CANARY, wanted=wanted).move is Move.READY
+
+
+def test_a_canary_that_is_measured_keeps_the_course_it_began_with() -> None:
+    longer = dataclasses.replace(V2, rollout=dataclasses.replace(CAREFUL, steps=STEPS[:1]))
+    assert (
+        decided(analyzing(course=Course(Strategy.CANARY, STEPS)), STABLE, CANARY, weight=5, wanted=longer).move
+        is Move.ADVANCE
+    )
 
 
 # ---------------------------------------------------------------- analyzing

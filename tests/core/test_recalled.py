@@ -136,3 +136,33 @@ def test_a_lost_rollout_starts_no_canary_of_what_is_stable_before_a_human_has_lo
     for is_first in (False, True):
         assert recall(Rollout(), observed(container()), held, is_first=is_first).of("app").paused is not None
     assert recalled(state(stable=group(V3)), container(), wanted=held["app"]).paused is not None
+
+
+PAUSED = dataclasses.replace(container(), status=Status.PAUSED, health=Health.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "ill", [dataclasses.replace(container(), health=Health.SICK), PAUSED, container(status=Status.EXITED)]
+)
+def test_a_lost_rollout_of_what_is_ill_and_can_be_healed_is_that_ones(ill: ObservedContainer) -> None:
+    kept = {ill.revision}
+    found = recall(Rollout(), observed(ill), WISH, kept).of("app")
+    assert (found.phase, found.stable) == (Phase.STABLE, group())
+    assert found.paused is not None
+    assert recall(Rollout(), observed(ill), {"app": release()}, kept).of("app").paused is None
+    assert recall(Rollout(), observed(ill, NEWEST), WISH, kept).of("app").stable == FRESH  # who is ready serves
+
+
+@pytest.mark.parametrize(
+    ("ill", "kept"),
+    [
+        (container(status=Status.EXITED), set()),
+        (container(status=Status.CREATED), {release().revision}),
+        (container(status=Status.DEAD), {release().revision}),
+        (container(TRIED, health=Health.SICK), {TRIED.revision}),
+    ],
+)
+def test_what_nobody_can_heal_or_never_ran_or_was_only_tried_is_not_what_was_stable(
+    ill: ObservedContainer, kept: set[str]
+) -> None:
+    assert recall(Rollout(), observed(ill), WISH, kept).of("app").phase is Phase.ABSENT

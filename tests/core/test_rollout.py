@@ -6,9 +6,11 @@ import dataclasses
 
 import pytest
 
+from reconciler.core.decide import advance
 from reconciler.core.desired import Mode, Strategy
 from reconciler.core.observed import Slot
 from reconciler.core.rollout import (
+    LOWERING,
     QUARANTINE_KEPT,
     TRANSITIONS,
     Asked,
@@ -19,7 +21,9 @@ from reconciler.core.rollout import (
     Paused,
     Phase,
     Release,
+    Rollout,
     ServiceRollout,
+    put_off,
     with_quarantined,
 )
 from tests.builders import STEPS, canary, group, release, service, state
@@ -340,3 +344,26 @@ def test_phases_read_like_words() -> None:
         "at rest",
         "not deployed",
     )
+
+
+# ---------------------------------------------------------------- what cannot be written down
+
+
+@pytest.mark.parametrize("move", sorted(Move))
+def test_without_a_record_only_what_gives_requests_back_goes_on(move: Move) -> None:
+    tried = state(Phase.ANALYZING, candidate=TRIED, reason="step 1 of 2")
+    of = put_off(Decision("app", move, "why", is_observing=True), tried)
+    goes_on = move in LOWERING or move is Move.HOLD
+    assert of == (
+        Decision("app", move, "why", is_observing=True) if goes_on else Decision("app", Move.HOLD, "step 1 of 2")
+    )
+    back = state(Phase.RETURNING, stable=FRESH, kept=group())
+    assert put_off(Decision("app", move, "why"), back).move is move
+
+
+def test_no_clock_counts_the_time_in_which_a_step_could_not_be_written_down() -> None:
+    tried = state(Phase.ANALYZING, candidate=TRIED, step_s=60.0, seen=1000.0)
+    late = put_off(Decision("app", Move.ADVANCE, "all is well"), tried)
+    kept = advance(Rollout({"app": tried}), (late,), 1020.0)
+    again = advance(kept, (Decision("app", Move.HOLD, is_observing=True),), 1021.0).of("app")
+    assert (kept.of("app").step, kept.of("app").step_s, again.step_s) == (0, 60.0, 61.0)

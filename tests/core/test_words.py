@@ -68,6 +68,13 @@ def test_a_roll_back_of_nothing_is_not_kept_for_later(phase: Phase) -> None:
     assert heard(state(phase), Rollback("app", "ann")) == state(phase)
 
 
+@pytest.mark.parametrize("phase", [Phase.ROLLING_BACK, Phase.RETURNING, Phase.RESTORING])
+@pytest.mark.parametrize("word", [Rollback("app", "ann"), Promote("app", "ann")])
+def test_a_way_back_takes_no_word_of_what_it_leaves(phase: Phase, word: OfService) -> None:
+    of = rollout(state(phase, candidate=TRIED))
+    assert hear(of, word) == of
+
+
 def test_a_pause_says_who_why_and_until_when() -> None:
     assert heard(ANALYZING, Pause("app", "ann", "lunch", 99.0)).paused == Paused("ann", "lunch", 99.0)
 

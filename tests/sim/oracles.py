@@ -65,6 +65,7 @@ class Oracles:
         self.planned: tuple[str, ...] = ()
         self.unwritten: tuple[str, ...] | None = None
         self.splits: Mapping[str, dict[str, float]] = {}
+        self.had: Mapping[str, dict[str, float]] = {}
         self._before: dict[tuple[str, str], bool] = {}
         self._weight_before = 0
         self.is_surprised = False
@@ -104,7 +105,8 @@ class Oracles:
                 self.torn_down = True
             case Rollback(service=service):
                 self.asked_back |= {service}
-                self.condemned |= self._on_trial(world, service)
+                if not self._goes_back(world, service):
+                    self.condemned |= self._on_trial(world, service)
             case Promote(service=service):
                 wanted = world.desired.service(service)
                 self._free(service, self.images(world, service) | ({wanted.image} if wanted else set()))
@@ -116,6 +118,11 @@ class Oracles:
         """What is tried again, and is not there, takes the course that the manifest has by now."""
         here = self.images(world, service)
         self.courses = {place: c for place, c in self.courses.items() if place[0] != service or place[1] in here}
+
+    def _goes_back(self, world: Any, service: str) -> bool:
+        """It was on its way back for another reason when somebody asked for it: who asks is told so, and no more."""
+        stored = world.store.disk.values.get("rollout.json")
+        return stored is not None and stored.of(service).phase in ("rolling_back", "returning", "restoring")
 
     def _on_trial(self, world: Any, service: str) -> frozenset[tuple[str, str]]:
         """Images that run beside a proven one that is well, and are not proven themselves."""
@@ -149,6 +156,8 @@ class Oracles:
 
     def hurt(self, world: Any) -> None:
         """The world did something to containers, nginx or the clock; how requests move by it is nobody's doing."""
+        if world.cycles - self.hurt_at >= HURT_CYCLES:
+            self.had = self.splits
         self.hurt_at = world.cycles
         if world.proxy.live is None:
             return
@@ -257,7 +266,7 @@ class Oracles:
             self._allowed(world)
 
     def _shown_that_they_can(self, world: Any, text: str) -> None:
-        """S3: who joins nginx's configuration is well when it is written."""
+        """S3: who joins nginx's configuration is well when it is written, unless nobody of the service is."""
         before = world.files.texts.get(CONFIG)
         if before is None or world.cycles - self.hurt_at < HURT_CYCLES:
             return
@@ -269,7 +278,9 @@ class Oracles:
         for name, addresses in routes(text).members.items():
             for address in addresses - known:
                 box = holders.get(address)
-                if box is not None and not world.is_well(box):
+                if box is None or world.is_well(box):
+                    continue
+                if any(map(world.is_well, world.engine.ours(box.labels.get(SERVICE, "")))):
                     raise Violation("S3", f"{box.name} joins {name} before it is well")
 
     def _way_back(self, world: Any, box: Any) -> None:
@@ -402,7 +413,7 @@ class Oracles:
                 level = self.level.get(place, 0)
                 flags = world.proxy.weights.get(service, 0)
                 percent = share * 100 if world.proxy.live is not None else flags
-                if level < len(steps) and abs(percent - steps[level][0]) < 0.5:
+                if level < len(steps) and (self.is_surprised or abs(percent - steps[level][0]) < 0.5):
                     self.level = {**self.level, place: level + 1}
         self.watch.heard(world, domain, service, verdict, stands)
         text = world.proxy.live
@@ -410,7 +421,8 @@ class Oracles:
         if verdict.known and verdict.action == "rollback" and wanted is not None and has_a_way_back:
             on_trial = {b.request.spec.image for b in world.engine.ours(service)}
             unproven = {image for image in on_trial if (service, image) not in self.proven}
-            is_meant = wanted.image in (unproven or on_trial)
+            is_watched = not unproven and wanted.image in on_trial and split.get(wanted.image, 0.0) > 0
+            is_meant = wanted.image in unproven or is_watched
             if is_meant and wanted.mode.value == "stable" and world.in_force is world.desired:
                 self._pending.add((service, wanted.image))
 
@@ -418,7 +430,11 @@ class Oracles:
         """The course of a rollout is fixed when its first container is made."""
         service, image = dict(action.labels).get(SERVICE, ""), action.spec.image
         wanted = world.in_force.service(service) if world.in_force else None
-        if wanted is not None and wanted.image == image and (service, image) not in self.courses:
+        stored = world.store.disk.values.get("rollout.json")
+        is_starting = stored is not None and stored.of(service).phase == "starting"
+        is_alone = sum(box.request.spec.image == image for box in world.engine.ours(service)) == 1
+        is_anew = (service, image) not in self.courses or (is_alone and is_starting)
+        if wanted is not None and wanted.image == image and is_anew:
             is_blue_green = wanted.rollout.strategy is Strategy.BLUE_GREEN
             steps = [(0, 0.0)] if is_blue_green else [(s.weight_pct, s.duration_s) for s in wanted.rollout.steps]
             self.courses = {**self.courses, (service, image): steps}
@@ -438,16 +454,28 @@ class Oracles:
                 known = set()  # nothing of it is left: this is a first deployment again
             for image, share in after.items():
                 place = (service, image)
-                if image == "nobody" or share <= before.get(image, 0.0) + 0.005:
+                if image == "nobody" or share <= before.get(image, 0.0) + 0.005 or self._had(world, place, share):
                     continue
                 if not known:
                     self.proven |= {place}
-                elif place in self.condemned and place not in self.free:
+                elif place in self.condemned and place not in self.free and not self._bridges(world, place):
                     raise Violation("S16", f"{image} of {service} was rolled back, and gets {share:.0%} again")
                 elif place not in self.proven and place not in self.free:
                     self._within(world, place, share)
                 if share > 0.995:
                     self.proven |= {place}
+
+    def _had(self, world: Any, place: tuple[str, str], share: float) -> bool:
+        """It gets back what it had before an accident took it away: until the way back is gone, it keeps that."""
+        is_soon = world.cycles - self.hurt_at < HURT_CYCLES
+        return is_soon and share <= self.had.get(place[0], {}).get(place[1], 0.0) + 0.005
+
+    def _bridges(self, world: Any, place: tuple[str, str]) -> bool:
+        """What carried all requests keeps them until those it gives them back to have started, and nobody else is."""
+        stored = world.store.disk.values.get("rollout.json")
+        is_returning = stored is not None and stored.of(place[0]).phase == "returning"
+        others = (box for box in world.engine.ours(place[0]) if box.request.spec.image != place[1])
+        return is_returning and not any(world.is_well(box) and world.engine.up_s(box) > 2.0 for box in others)
 
     def _within(self, world: Any, place: tuple[str, str], share: float) -> None:
         steps = self.courses.get(place, [])
@@ -464,7 +492,8 @@ class Oracles:
                     "S5", f"{place[1]} of {place[0]} left {weight} % before it was watched for {lasts_s:g} s"
                 )
         is_here = wanted is not None and wanted.image in world.engine.images and world.in_force is self.asked_for
-        if wanted is not None and is_here and wanted.image != place[1] and share < 0.995:
+        is_promoted = level >= len(steps)  # what policy promoted goes on to the end, and then gives way
+        if wanted is not None and is_here and wanted.image != place[1] and share < 0.995 and not is_promoted:
             raise Violation(
                 "S4", f"{place[1]} of {place[0]} gets {share:.0%}, and the manifest asks for {wanted.image}"
             )
@@ -525,10 +554,12 @@ class Oracles:
     def _forgotten(self, world: Any) -> None:
         """An image that no container runs any more is new again, once another one serves."""
         here = {(box.labels[SERVICE], box.request.spec.image) for box in world.engine.ours() if SERVICE in box.labels}
-        self.level = {place: n for place, n in self.level.items() if place in here}
-        self.watch.observed = {key: s for key, s in self.watch.observed.items() if key[:2] in here}
-        self.courses = {place: steps for place, steps in self.courses.items() if place in here}
         stored = world.store.disk.values.get("rollout.json")
+        tried = {name for name, state in stored.services.items() if state.candidate} if stored else set()
+        known = {place for place in self.courses if place in here or place[0] in tried}  # a restart takes it up again
+        self.level = {place: n for place, n in self.level.items() if place in known}
+        self.watch.observed = {key: s for key, s in self.watch.observed.items() if key[:2] in known}
+        self.courses = {place: steps for place, steps in self.courses.items() if place in known}
         rests = {name for name, state in stored.services.items() if state.phase == "stable"} if stored else set()
         stays = {service for service, _ in self.proven & here} & rests
         self.proven = frozenset(place for place in self.proven if place in here or place[0] not in stays)
@@ -550,6 +581,7 @@ _SHARED = (
     "looked_at",
     "asked_for",
     "splits",
+    "had",
     "intended",
     "planned",
     "unwritten",

@@ -11,6 +11,7 @@ from typing import Any
 from reconciler.core.desired import POLICY
 from reconciler.core.plan import CreateContainer, RemoveContainer, SetTraffic, StopContainer
 from reconciler.core.record import Cycle, Verdict
+from tests.sim.engine import REVISION
 from tests.sim.manifests import UNKNOWN_BUDGET_S
 from tests.sim.proxy import routes, shares
 
@@ -19,9 +20,9 @@ AT_NOBODY = 6
 UNJUDGED = int(UNKNOWN_BUDGET_S) + 4
 CONDEMNED = 14
 """Clean cycles until what policy condemns while it is watched has no requests any more: the old ones start first."""
-NOT_UP = ("returning", "restoring", "switching")
-"""Phases in which more weight for the other slot brings nothing unproven: the way back, and the promoted revision's
-change from one slot to the other."""
+NOT_UP = ("returning", "restoring", "switching", "settling", "watching")
+"""Phases in which more weight for the other slot brings nothing unproven: the way back, the promoted revision's
+change from one slot to the other, and the time in which only the one that was stable before stands there."""
 LONGEST_TICK_S = 30.0
 LONGEST_STEP_S = 3.0
 
@@ -146,12 +147,16 @@ class Watch:
         self._count_condemned(world, oracles)
 
     def _count_at_nobody(self, world: Any) -> None:
-        """S1: requests go to nobody, though a container of the service has been well all the time."""
+        """S1: requests go to nobody, though a container of the service has been well all the time; what was rolled back
+        is sent none, whoever is left.
+        """
         found, well = {}, world.well_by_address()
+        stored = world.store.disk.values.get("rollout.json")
         for service in routes(world.proxy.live).default:
             lost = [a for a, _ in shares(world.proxy.live, world.proxy.weights, service) if a not in well]
-            is_there = any(world.is_well(box) and world.engine.up_s(box) > 2.0 for box in world.engine.ours(service))
-            if lost and is_there:
+            bad = stored.of(service).quarantined if stored is not None else ()
+            others = [box for box in world.engine.ours(service) if box.labels.get(REVISION) not in bad]
+            if lost and any(world.is_well(box) and world.engine.up_s(box) > 2.0 for box in others):
                 found[service] = self.at_nobody.get(service, 0) + 1
         self.at_nobody = found
         for service, count in found.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reconciler.core.decide.at_rest import course_of
 from reconciler.core.decide.view import View, asked_back_words, paused_words, waiting_for
 from reconciler.core.membership import others
 from reconciler.core.record import Verdict
@@ -20,6 +21,8 @@ def starting(view: View) -> Decision:
     early = _cut_short(view)
     if early is not None:
         return early
+    if state.stable is not None and view.wanted and view.service and course_of(view.service) != state.course:
+        return view.move(Move.SUPERSEDE, "the manifest gives another strategy or other steps now: it begins anew")
     ready = view.ready(state.candidate)
     if ready < view.replicas:
         return view.hold(view.waiting(state.candidate))
@@ -45,8 +48,8 @@ def updating(view: View) -> Decision:
 
 def analyzing(view: View) -> Decision:
     state, verdict = view.state, view.verdict
-    early = _superseded(view) or _asked_back(view)
-    if early is not None:
+    early = _asked_back(view) or _superseded(view)
+    if early is not None and not _serves_alone(view, early):
         return early
     is_sick = view.ready(state.candidate) < view.replicas
     bad = view.sign(state.candidate) or view.sick_for_long(state.candidate)
@@ -57,6 +60,8 @@ def analyzing(view: View) -> Decision:
     asked = view.asks("promote")
     if asked is not None and not is_sick and not goes_back and _is_another(state):
         return view.move(Move.PROMOTE, f"promoted by {asked.actor or 'an operator'}")
+    if early is not None and not goes_back:
+        return _waits_for_stable(view, early, is_sick=is_sick)
     if not view.ready(state.stable) and not goes_back:
         ill = waiting_for(view.group(state.stable))
         return view.hold(f"waiting for the stable containers: {ill}; `promote` does without them", is_sick=is_sick)
@@ -69,8 +74,8 @@ def analyzing(view: View) -> Decision:
 
 def suspended(view: View) -> Decision:
     state, verdict = view.state, view.verdict
-    early = _superseded(view) or _asked_back(view)
-    if early is not None:
+    early = _asked_back(view) or _superseded(view)
+    if early is not None and not _serves_alone(view, early):
         return early
     bad = view.sign(state.candidate)
     if bad:
@@ -81,6 +86,8 @@ def suspended(view: View) -> Decision:
     if asked is not None:
         ill = waiting_for(view.group(state.candidate))
         return view.hold(f"{state.reason.partition(NOT_PROMOTED)[0]}{NOT_PROMOTED}{ill}; `promote` again once it is")
+    if early is not None:
+        return _waits_for_stable(view, early)
     if view.asks("resume"):
         return view.move(Move.RESUME, f"resumed by {state.asked.actor if state.asked else ''}")
     if state.paused is not None:
@@ -93,7 +100,7 @@ def suspended(view: View) -> Decision:
 
 def _cut_short(view: View) -> Decision | None:
     """What ends a start: the manifest, an operator, or containers that will not come up."""
-    early = _superseded(view) or _asked_back(view)
+    early = _asked_back(view) or _superseded(view)
     if early is not None:
         return early
     bad = view.sign(view.state.candidate) or view.never_healthy(view.state.candidate)
@@ -119,9 +126,30 @@ def _superseded(view: View) -> Decision | None:
     return None
 
 
+def _serves_alone(view: View, early: Decision) -> bool:
+    """Nobody but the canary answers what nginx sends it: it gives way once the stable containers are back."""
+    state, flags = view.state, view.context.observed.proxy.weights
+    is_asked_for = early.move is Move.SUPERSEDE or (early.move is Move.DISMISS and view.wanted is not None)
+    is_routed = view.service is not None and view.service.route is not None
+    gets_requests = flags.get(state.service, 0) > 0 or not state.members(state.serving)
+    is_known = view.context.observed.proxy.named is not None and view.is_named(state.stable)
+    may_take_over = view.ready(state.stable) and is_known
+    return is_asked_for and is_routed and gets_requests and not may_take_over and view.ready(state.candidate) > 0
+
+
+def _waits_for_stable(view: View, early: Decision, *, is_sick: bool = False) -> Decision:
+    ill = waiting_for(view.group(view.state.stable))
+    return view.hold(
+        f"{early.reason}, but nobody else serves yet: {ill}; `promote` does without the stable containers",
+        is_sick=is_sick,
+    )
+
+
 def _given_up(view: View, reason: str) -> Decision:
     """Roll back; a held canary is not tried again before the wish changes."""
-    return view.move(Move.GIVE_UP, reason, dismisses=view.wanted if view.is_held else None)
+    state, wanted = view.state, view.wanted
+    is_wish = wanted is not None and state.candidate is not None and wanted.revision == state.candidate.revision
+    return view.move(Move.GIVE_UP, reason, dismisses=wanted if view.is_held and is_wish else None)
 
 
 def _asked_back(view: View) -> Decision | None:
