@@ -336,14 +336,12 @@ def test_what_an_operator_takes_back_is_condemned_even_as_the_manifest_moves_on(
     assert rollout(of).of("app").after(decision, 1.0).quarantined == (TRIED.revision,)
 
 
-@pytest.mark.parametrize("of", [analyzing(), suspended(is_suspended_by_verdict=True)])
 @pytest.mark.parametrize("wanted", [V1, V3])
-def test_a_canary_that_serves_alone_gives_way_once_the_stable_containers_are_back(
-    of: ServiceRollout, wanted: Service
-) -> None:
+def test_a_canary_that_serves_alone_gives_way_once_the_stable_containers_are_back(wanted: Service) -> None:
+    of = analyzing()
     assert decided(of, CANARY, weight=5, wanted=wanted).move is Move.HOLD
-    assert decided(dataclasses.replace(of, blue=()), CANARY, wanted=wanted).move is Move.HOLD  # nginx names nobody else
-    assert decided(of, CANARY, wanted=wanted).move is Move.SUPERSEDE  # nothing was sent to it yet
+    for share in (0, 3):  # it would be sent more than it ever was
+        assert decided(of, CANARY, weight=share, wanted=wanted).move is Move.SUPERSEDE
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted, named={STABLE, CANARY}).move is Move.SUPERSEDE
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted, named={CANARY}).move is Move.HOLD
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted).move is Move.HOLD  # who is named is not known
@@ -351,6 +349,17 @@ def test_a_canary_that_serves_alone_gives_way_once_the_stable_containers_are_bac
     assert decided(of, sick, weight=5, wanted=wanted).move is Move.SUPERSEDE  # it serves nobody either
     unrouted = dataclasses.replace(wanted, route=None)
     assert decided(of, CANARY, weight=5, wanted=unrouted).move is not Move.HOLD
+
+
+@pytest.mark.parametrize("of", [analyzing(blue=()), suspended(blue=(), is_suspended_by_verdict=True)])
+@pytest.mark.parametrize("wanted", [V1, V3])
+def test_so_does_one_that_nginx_names_alone_whatever_its_share(of: ServiceRollout, wanted: Service) -> None:
+    decision = decided(of, CANARY, wanted=wanted)
+    assert decision.move is Move.HOLD
+    assert decision.reason.endswith(
+        "nobody else serves yet: waiting for containers; `promote` does without the stable containers"
+    )
+    assert decided(of, STABLE, CANARY, wanted=wanted, named={STABLE}).move is Move.SUPERSEDE
 
 
 def test_an_operator_may_promote_the_canary_that_serves_alone_though_the_manifest_moved_on() -> None:

@@ -131,7 +131,8 @@ def _serves_alone(view: View, early: Decision) -> bool:
     state, flags = view.state, view.context.observed.proxy.weights
     is_asked_for = early.move is Move.SUPERSEDE or (early.move is Move.DISMISS and view.wanted is not None)
     is_routed = view.service is not None and view.service.route is not None
-    gets_requests = flags.get(state.service, 0) > 0 or not state.members(state.serving)
+    has_its_share = flags.get(state.service, 0) > 0 and view.is_at(state.weight_pct)  # and gets no more by waiting
+    gets_requests = has_its_share or not state.members(state.serving)
     is_known = view.context.observed.proxy.named is not None and view.is_named(state.stable)
     may_take_over = view.ready(state.stable) and is_known
     return is_asked_for and is_routed and gets_requests and not may_take_over and view.ready(state.candidate) > 0
