@@ -246,6 +246,14 @@ class RolloutStore(Protocol):
         """Make `desired` the last good one; durable when it returns. Raises StateError."""
         ...
 
+    def commit_of(self, desired: DesiredState | None) -> Commit | None:
+        """The commit that `desired`, the last good one, was read from; None where nobody remembers."""
+        ...
+
+    def trace(self, desired: DesiredState, commit: Commit | None) -> None:
+        """Remember that; durable when it returns. Raises StateError."""
+        ...
+
     def evidence(self) -> Mapping[str, Evidence]:
         """What is known about each service's trial, by service; empty where it was lost."""
         ...

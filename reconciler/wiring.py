@@ -189,7 +189,8 @@ def loop_of(
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE, thread_name_prefix="act"))
         setting = Setting(Layout(str(state_dir / "rendered"), str(state_dir / "run"), container_user()), pool)
         store = ports.rollouts
-        memory = Memory(rollout=store.load(), last_good=store.last_good(), evidence=store.evidence())
+        good = store.last_good()
+        memory = Memory(rollout=store.load(), last_good=good, evidence=store.evidence(), commit=store.commit_of(good))
         box.append(Loop(ports, setting, memory, finished))
         yield box[0]
 

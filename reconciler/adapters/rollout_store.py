@@ -14,6 +14,7 @@ from reconciler.core.containers import KeptRevision
 from reconciler.core.desired import DesiredState, Json
 from reconciler.core.errors import StateError
 from reconciler.core.evidence import Evidence
+from reconciler.core.provenance import Commit
 from reconciler.core.rollout import Rollout
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ Stamp: TypeAlias = tuple[int, int] | None
 
 ROLLOUT = "rollout.json"
 LAST_GOOD = "last-good.json"
+COMMIT = "commit.json"
 EVIDENCE = "evidence.json"
 REVISIONS = "revisions"
 FORMAT = 1
@@ -30,6 +32,14 @@ FORMAT = 1
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Evidence:
     services: Mapping[str, Evidence]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Traced:
+    """`manifest` is the revision of the manifest that was read from `commit`."""
+
+    manifest: str
+    commit: Commit | None
 
 
 class _Known(NamedTuple):
@@ -122,6 +132,19 @@ class RolloutFiles:
     def admit(self, desired: DesiredState) -> None:
         """Make `desired` the last good one. Raises StateError."""
         self._hold(LAST_GOOD, desired)
+
+    def commit_of(self, desired: DesiredState | None) -> Commit | None:
+        """The commit that the manifest in force came from; None where it came from none, or nobody remembers."""
+        traced = self._read(COMMIT, _Traced)
+        if traced is None:
+            return None
+        self._known[COMMIT] = _Known(traced, self._stamp(COMMIT))
+        return traced.commit if desired is not None and traced.manifest == desired.revision else None
+
+    def trace(self, desired: DesiredState, commit: Commit | None) -> None:
+        """Remember where the manifest in force came from, if it ever came from a commit. Raises StateError."""
+        if commit is not None or COMMIT in self._known:
+            self._hold(COMMIT, _Traced(desired.revision, commit))
 
     def _hold(self, name: str, value: object) -> None:
         """Afterwards the file holds `value`; where it does already, one look is all. Raises StateError."""

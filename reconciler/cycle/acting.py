@@ -59,6 +59,16 @@ def save_decided(
     return after
 
 
+def save_trace(ports: Ports, memory: Memory, notes: Notes) -> None:
+    """Afterwards another process knows too from which commit the manifest in force came; nothing depends on it."""
+    if memory.last_good is None:
+        return
+    try:
+        ports.rollouts.trace(memory.last_good, memory.commit)
+    except StateError as error:
+        notes.errors.append(str(error))
+
+
 def _needed(rollout: Rollout, context: Context) -> set[str]:
     """The revisions that run, are on their way, or are wanted; those of containers that are still to be removed too."""
     running = {group.revision for state in rollout.services.values() for group in state.groups}

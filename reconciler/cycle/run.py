@@ -20,7 +20,7 @@ from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.rollout import Decision, Move, Phase, Rollout, ServiceRollout
 from reconciler.core.targets import make_targets
 from reconciler.core.words import Deploy, Word
-from reconciler.cycle.acting import carry_out, left_unrecorded, remembered, save_decided, with_subnet
+from reconciler.cycle.acting import carry_out, left_unrecorded, remembered, save_decided, save_trace, with_subnet
 from reconciler.cycle.asking import heard, permitted, refuse_a_rival, save_words, wanted_of, what_is_asked
 from reconciler.cycle.gates import admit, ask_infrastructure, measure_and_judge, measure_or_blind
 from reconciler.cycle.memory import Asked, Memory, Setting
@@ -177,6 +177,7 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: N
     asked, memory = admit(ports, asked, memory, observed, answering, notes)
     observed = with_port_of(asked.force, observed)
     memory = notes.traced(memory, asked.force)
+    save_trace(ports, memory, notes)
 
     answering = answering_of(engines, asked)
     targets = make_targets(asked.force, engine.images, kept, setting.layout, answering)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from reconciler.core.desired import Json
 from reconciler.core.errors import Refused
@@ -11,7 +11,7 @@ from reconciler.core.record import Cycle, Trigger
 from reconciler.core.words import Noted
 from reconciler.formats.cycle_record import commit_json
 from reconciler.loop import Loop
-from reconciler.operations import TICK, Events, Exit, Misused, Request, end, line
+from reconciler.operations import TICK, Event, Events, Exit, Misused, Request, end, line
 from reconciler.operations.rollouts import is_said
 from reconciler.ports import Repository
 
@@ -28,17 +28,21 @@ class Sources:
         self._open_loop = open_loop
 
     def sync(self, request: Request) -> Events:
-        """Look at the repository now, then reconcile once with what is in force."""
+        """Look at the repository now, then reconcile once; tells what is in force then, and why no newer commit is."""
         repository = self._named()
         yield line("looking at the repository")
         synced = repository.sync()
-        yield from self._turn(request, Noted("sync", "", request.actor))
+        cycle = yield from self._turn(request, Noted("sync", "", request.actor))
         status = synced.status
-        now = f"{status.accepted.short} {status.accepted.subject}" if status.accepted else "nothing yet"
+        newest, force = status.accepted, cycle.commit or status.accepted
+        now = f"{force.short} {force.subject}" if force else "nothing yet"
         if status.trouble is not None:
             yield end(Exit.ERROR, f"{status.trouble.message}\nIn force: {now}")
-            return
-        yield end(Exit.OK, f"{'Now' if synced.is_changed else 'Still'} in force: {now}")
+        elif newest is not None and not cycle.is_let_in:
+            code, why = _left_out(cycle)
+            yield end(code, f"{newest.short} {newest.subject} is not in force: {why}\nIn force: {now}")
+        else:
+            yield end(Exit.OK, f"{'Now' if synced.is_changed else 'Still'} in force: {now}")
 
     def accept(self, request: Request) -> Events:
         """The commit that is refused now is let in, by name and with a reason."""
@@ -57,13 +61,26 @@ class Sources:
             raise Refused(NO_REPOSITORY)
         return self._repository
 
-    def _turn(self, request: Request, word: Noted) -> Events:
+    def _turn(self, request: Request, word: Noted) -> Generator[Event, None, Cycle]:
         """One cycle that has heard `word`."""
         loop = self._open_loop(True)
         for cycle in loop.follow(Trigger("operator", word.word, request.actor, word.reason), word):
             if cycle is not None:
-                return
+                return cycle
             yield TICK
+        raise AssertionError("a loop that is followed has cycles")
+
+
+def _left_out(cycle: Cycle) -> tuple[Exit, str]:
+    """Why the commit that is followed is not the one in force."""
+    denial = next((v for v in cycle.verdicts if v.domain == "admission" and not v.allow), None)
+    if cycle.problems:
+        return Exit.BAD_MANIFEST, "\n".join(str(problem) for problem in cycle.problems)
+    if denial is not None and denial.known:
+        return Exit.DENIED, f"DENIED: {denial.reason}"
+    if denial is not None:
+        return Exit.POLICY_FAILED, f"policy engine failed: {denial.reason}"
+    return Exit.OK, next(iter(cycle.errors), "its policies are still to answer; `status` tells how it goes on")
 
 
 def source_value(git: GitStatus | None, cycle: Cycle | None) -> Json:

@@ -19,6 +19,7 @@ from reconciler.core.desired import DesiredState, HealthCheck, Mode, Mount, Reso
 from reconciler.core.errors import StateError
 from reconciler.core.evidence import Evidence, begin, limits_of, measure, summarise
 from reconciler.core.evidence.readings import Counted, Reading, Unread
+from reconciler.core.provenance import Commit
 from reconciler.core.rollout import (
     Asked,
     Course,
@@ -200,6 +201,19 @@ def test_a_kept_revision_comes_back_as_it_was(folder: StateDir) -> None:
     made = KeptRevision("r" * 64, FULL, IMAGES["demo:1"], "web")
     RolloutFiles(folder).keep(made)
     assert RolloutFiles(folder).kept() == (made,)
+
+
+def test_the_commit_in_force_comes_back_with_its_own_manifest_only(folder: StateDir) -> None:
+    store, commit = RolloutFiles(folder), Commit("c" * 40, "ann", "Two replicas", "2026-11-23T00:00:00Z", "ann", "git")
+    store.trace(desired(), None)
+    assert not (folder.path / rollout_store.COMMIT).exists(), "a manifest from no commit leaves nothing behind"
+    store.trace(desired(), commit)
+    again = RolloutFiles(folder)
+    assert again.commit_of(desired()) == commit
+    assert again.commit_of(None) is None
+    assert again.commit_of(dataclasses.replace(desired(), revision="d" * 64)) is None
+    again.trace(desired(), None)
+    assert RolloutFiles(folder).commit_of(desired()) is None
 
 
 def test_an_empty_state_directory_is_an_empty_rollout(folder: StateDir) -> None:

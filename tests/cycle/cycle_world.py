@@ -32,6 +32,7 @@ from reconciler.core.plan import (
     TestProxyConfig,
 )
 from reconciler.core.planner import PROXY_CONFIG
+from reconciler.core.provenance import Commit
 from reconciler.core.record import Cycle, HostFacts, Trigger, Verdict
 from reconciler.core.rollout import Phase, Rollout, ServiceRollout
 from reconciler.core.words import Word
@@ -232,6 +233,7 @@ class Store:
         self.revisions: dict[str, KeptRevision] = {}
         self.good: DesiredState | None = None
         self.kept_evidence: Mapping[str, Evidence] = {}
+        self.traced: dict[str, Commit | None] = {}
         self.is_full = False
 
     def load(self) -> Rollout:
@@ -265,6 +267,13 @@ class Store:
         self._room("admit")
         self.good = desired
         self._around("after admit")
+
+    def commit_of(self, desired: DesiredState | None) -> Commit | None:
+        return self.traced.get(desired.revision) if desired is not None else None
+
+    def trace(self, desired: DesiredState, commit: Commit | None) -> None:
+        if commit is not None or self.traced:
+            self.traced = {desired.revision: commit}
 
     def forget_all_but(self, revisions: Any) -> None:
         self.revisions = {name: self.revisions[name] for name in self.revisions if name in set(revisions)}
@@ -326,8 +335,12 @@ class World:
 
     def restart(self) -> None:
         """The process ends and another one starts: only what is stored is left."""
+        good = self.store.last_good()
         self.memory = Memory(
-            rollout=self.store.load(), last_good=self.store.last_good(), evidence=self.store.evidence()
+            rollout=self.store.load(),
+            last_good=good,
+            evidence=self.store.evidence(),
+            commit=self.store.commit_of(good),
         )
 
     def says(self, domain: str, *, allow: bool, reason: str = "", known: bool = True, action: str = "") -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.core.provenance import Commit
 from reconciler.core.record import Trigger
 from reconciler.core.words import Deploy
 from reconciler.cycle import flushed, look, preview
-from tests.cycle.cycle_world import V2, World
+from reconciler.ports import Loaded
+from tests.cycle.cycle_world import V1, V2, World
 
 
 @pytest.fixture
@@ -116,3 +118,21 @@ def test_an_operators_word_is_in_the_record_with_who_said_it(deployed: World) ->
     trigger = Trigger("operator", "deploy", actor="uid 1000", reason="try again")
     cycle, _ = run_cycle(deployed.ports, deployed.setting, deployed.memory, trigger, (Deploy(),))
     assert cycle.trigger.actor == "uid 1000"
+
+
+def test_the_commit_in_force_is_known_after_a_restart_while_a_newer_one_is_not_let_in() -> None:
+    ours, newer = (Commit(name * 40, "ann", "why", "2026-11-23T00:00:00Z", None, "git") for name in "ab")
+    world = World()
+    world.loaded = Loaded("", V1, commit=ours)
+    world.converge()
+    world.says("admission", allow=False, reason="not on Fridays")
+    world.loaded = Loaded("b", V2, commit=newer)
+    world.cycle()
+    world.restart()
+    (box,) = world.boxes()
+    world.engine.destroy(box.id)
+    world.converge()
+    (healed,) = world.boxes()
+    assert healed.labels["io.swiftdeploy.commit"] == ours.id
+    assert {record["commit"]["id"] for record in world.records if record.get("commit")} == {ours.id}
+    assert world.memory.commit == ours

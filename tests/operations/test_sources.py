@@ -158,6 +158,29 @@ def test_sync_looks_and_says_what_is_in_force_and_what_is_wrong(desk: GitDesk) -
     assert events[-1]["text"] == "222222222222 is not signed\nIn force: 111111111111 the first"
 
 
+@pytest.mark.parametrize(
+    ("text", "denial", "code", "why"),
+    [
+        ("not: [a manifest", "", Exit.BAD_MANIFEST, "manifest.yaml:"),
+        ("", "not on Fridays", Exit.DENIED, "DENIED: not on Fridays"),
+    ],
+)
+def test_sync_names_the_commit_in_force_and_why_a_newer_one_is_not(
+    desk: GitDesk, text: str, denial: str, code: Exit, why: str
+) -> None:
+    desk.repository.force = SECOND
+    desk.wants("demo:2")
+    if text:
+        desk.path.write_text(text)
+        os.utime(desk.path, (0, 0))
+    if denial:
+        desk.world.says("admission", allow=False, reason=denial)
+    found, events = desk.ask("sync")
+    assert found is code
+    assert events[-1]["text"].startswith(f"222222222222 the second is not in force: {why}")
+    assert events[-1]["text"].endswith("\nIn force: 111111111111 the first")
+
+
 def test_a_refused_commit_is_let_in_with_a_reason_and_recorded(desk: GitDesk) -> None:
     desk.repository.refused = "222222222222 is not signed"
     with pytest.raises(Refused, match="needs a --reason"):

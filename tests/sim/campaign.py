@@ -14,7 +14,7 @@ from tests.sim.scenarios import SCENARIOS, stages, units
 from tests.sim.schedule import Schedule, drawn, run
 from tests.sim.world import FAULTS
 
-CHUNK = 5000
+CHUNK = 12_500
 """So many seeds run in one go; what is known of the ends of states is known within it only, so that it never matters
 which process runs what."""
 

@@ -15,6 +15,7 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.errors import StateError
 from reconciler.core.evidence import Evidence
 from reconciler.core.plan import RemoveFile, Result, WriteFile
+from reconciler.core.provenance import Commit
 from reconciler.core.rollout import Rollout
 
 FULL = "no space left on the device"
@@ -146,9 +147,12 @@ class SimStore(rollout_store.RolloutFiles):
     def _stamp(self, name: str) -> rollout_store.Stamp:
         return (0, 0) if name in self.disk.values else None
 
-    def read(self) -> tuple[Rollout, DesiredState | None, Mapping[str, Evidence], Iterable[KeptRevision]]:
+    def read(
+        self,
+    ) -> tuple[Rollout, DesiredState | None, Mapping[str, Evidence], Iterable[KeptRevision], Commit | None]:
         """All that is stored."""
-        return self.load(), self.last_good(), self.evidence(), self.kept()
+        good = self.last_good()
+        return self.load(), good, self.evidence(), self.kept(), self.commit_of(good)
 
 
 class SimHistory:

@@ -401,7 +401,8 @@ class Oracles:
         wanted = world.desired.service(service)
         split = self.split(world, service)
         stands: dict[tuple[str, str], int] = {}
-        for image in self.images(world, service):
+        gone = {wanted.image} if wanted is not None and self.is_surprised else set()  # after the cycle had looked
+        for image in self.images(world, service) | gone:
             place, share = (service, image), split.get(image, 0.0)
             for index, (weight, _) in enumerate(self.courses.get(place, [])):
                 if abs(share * 100 - weight) < 0.5:

@@ -201,8 +201,8 @@ class World:
         self.lives, self.is_newborn = self.lives + 1, True
         self.store = self.store.reopened()
         self.history.waiting = []
-        rollout, good, evidence, _ = self.store.read()
-        self.memory = Memory(rollout=rollout, last_good=good, evidence=evidence)
+        rollout, good, evidence, _, commit = self.store.read()
+        self.memory = Memory(rollout=rollout, last_good=good, evidence=evidence, commit=commit)
         self._connect()
         self.oracles.restarted(self)
         self.tell("the daemon starts")
