@@ -184,11 +184,11 @@ class Follower:
             if followed.relation is Relation.UNKNOWN:
                 words = f"the history of {found[:SHOWN]} is too long to verify every commit since the last accepted one"
                 return Trouble(
-                    Kind.NOT_FORWARD, f"{words}. Look at it, then `reconcilerctl git accept {found[:SHOWN]}`"
+                    Kind.NOT_FORWARD, f'{words}. Look at it, then `git accept {found[:SHOWN]} --reason "why"`'
                 )
         if len(asked) > EVERY_MAX:
             words = f"{len(asked)} commits have come since the last accepted one, and {EVERY_MAX} are verified at most"
-            return Trouble(Kind.UNTRUSTED, f"{words}. Look at them, then `reconcilerctl git accept {found[:SHOWN]}`")
+            return Trouble(Kind.UNTRUSTED, f'{words}. Look at them, then `git accept {found[:SHOWN]} --reason "why"`')
         is_new = followed.relation not in (Relation.FIRST, Relation.SAME)
         return Candidate(
             found,

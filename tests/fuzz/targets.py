@@ -287,6 +287,7 @@ def _stores(data: bytes) -> str:
         "evidence": files.evidence(),
         "kept": files.kept(),
         "desired": files.last_good(),
+        "commit": files.commit_of(files.last_good()),
     }
     return " ".join(name for name, value in found.items() if value)
 

@@ -103,7 +103,7 @@ def test_no_rollout_begins_while_a_window_denies_and_it_is_said_which(deployed: 
     assert (deployed.app.phase, deployed.images()) == (Phase.STABLE, ["demo:1"])
     (service,) = deployed.status()["services"]
     assert 'inside the deny window "inventory" (0 0 * * * UTC, 24h)' in service["reason"]
-    assert "`deploy --break-glass --reason …` begins now" in service["reason"]
+    assert '`deploy --break-glass --reason "why"` begins now' in service["reason"]
     assert deployed.status()["windows"]["app"]["open"] is False
 
 

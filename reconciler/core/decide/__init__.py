@@ -59,7 +59,7 @@ def _in_a_window(decision: Decision, context: Context) -> Decision:
     window = gate(context.outlooks, decision.service, context.now)
     if decision.move is not Move.START or window.is_open:
         return decision
-    return Decision(decision.service, Move.HOLD, f"{window.reason}; `deploy --break-glass --reason …` begins now")
+    return Decision(decision.service, Move.HOLD, f'{window.reason}; `deploy --break-glass --reason "why"` begins now')
 
 
 _BY_PHASE = {

@@ -18,12 +18,12 @@ def at_rest(view: View) -> Decision:
         if state.stable.revision == wanted.revision and not state.why_rolled_back:
             return view.hold("it was promoted by an operator, though the manifest keeps a canary: commit mode: stable")
         why = f" ({state.why_rolled_back})" if state.why_rolled_back else ""
-        return view.hold(f"the canary was dismissed{why}; change the manifest, or `retry --reason …`")
+        return view.hold(f'the canary was dismissed{why}; change the manifest, or `retry --reason "why"`')
     if release.revision in state.quarantined:
         why = f" ({state.why_rolled_back})" if release.revision == state.quarantined[-1] else ""
         return view.hold(
             f"revision {release.revision[:12]} was rolled back before{why} and is quarantined; "
-            "change the service, or `retry --reason …`"
+            'change the service, or `retry --reason "why"`'
         )
     if state.paused is not None and state.stable is not None:
         return view.hold(paused_words(state))
