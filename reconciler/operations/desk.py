@@ -20,7 +20,7 @@ from reconciler.formats.cycle_record import numberless
 from reconciler.loop import Loop
 from reconciler.operations import TICK, Events, Exit, Request, end, line
 from reconciler.operations.differences import file_diffs
-from reconciler.operations.outcome import still_up
+from reconciler.operations.outcome import goes_on, still_up
 from reconciler.operations.progress import HEALTHY, STEPS, Progress
 from reconciler.operations.rollouts import TORN_DOWN, Rollouts, Send
 from reconciler.operations.sources import Sources, source_value
@@ -294,7 +294,8 @@ class Operations:
                     yield end(Exit.OK, "\n".join((*_under_way(cycle), *cycle.plan.notes)))
                     return
                 if failure is not None:
-                    yield end(failure.exit, failure.text)
+                    more = f"\n{goes_on(loop, cycle)}" if failure.is_passing else ""
+                    yield end(failure.exit, f"{failure.text}{more}")
                     return
             is_rollout = timeout_s is None and told > HEALTHY  # then the manifest's own times end it
             limit = timeout_s if timeout_s is not None else _patience_s(last)

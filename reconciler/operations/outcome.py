@@ -32,6 +32,15 @@ def still_up(loop: Loop, cycle: Cycle) -> str:
     return f"Not torn down yet: {why}. The word is saved: the stack is taken down {then}, unless `deploy` comes first."
 
 
+def goes_on(loop: Loop, cycle: Cycle) -> str:
+    """What becomes of what was asked for where something keeps `cycle` from doing it."""
+    if loop.memory.is_unsaved:
+        return f"NOT SAVED: {_unsaved(loop, cycle)}"
+    if loop.turns_itself:
+        return "Nothing is lost: the daemon goes on as soon as that is over; `status` shows how."
+    return "Nothing is lost: it goes on once that is over, with the next command or a daemon."
+
+
 def _unsaved(loop: Loop, cycle: Cycle) -> str:
     """Why a word is not on disk, and what that means."""
     why = next(iter(cycle.errors), "the disk did not take it").rstrip(".")

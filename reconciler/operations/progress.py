@@ -24,10 +24,11 @@ STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a deployment came to nothing."""
+    """Why a deployment came to nothing; `is_passing`: it goes on by itself once that is over."""
 
     exit: Exit
     text: str
+    is_passing: bool = False
 
     def tells(self, news: str) -> bool:
         """Whether `news` adds nothing: it says the same, or what else was seen beside a manifest that is wrong."""
@@ -75,7 +76,7 @@ class Progress:
 
     def _spoiled(self, cycle: Cycle) -> Failure | None:
         if cycle.errors and self.unlucky >= 3:
-            return Failure(Exit.ERROR, cycle.errors[-1])
+            return Failure(Exit.ERROR, cycle.errors[-1], is_passing=True)
         failed = _images_failed(cycle)
         return Failure(Exit.ERROR, failed) if failed else None
 

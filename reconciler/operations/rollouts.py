@@ -117,6 +117,8 @@ class Rollouts:
             none = f"has no canary to promote: it is {state.phase.words}"
             yield end(Exit.OK if words else Exit.ERROR, f"{service.name} {words or none}")
             return
+        if state.asked is not None and state.asked.what == "rollback":
+            raise Refused(f"{service.name} is about to be rolled back, as {state.asked.actor or 'somebody'} asked")
         meant = state.candidate.revision
         verdict = yield from self._gate(request, loop, service)
         self._still_there(loop, service, meant)

@@ -12,10 +12,10 @@ import pytest
 from reconciler.core.errors import Refused
 from reconciler.core.record import Trigger, Verdict
 from reconciler.core.rollout import Phase, ServiceRollout
-from reconciler.core.words import Deploy, Word
+from reconciler.core.words import Deploy, Rollback, Word, hear
 from reconciler.loop import Wake
 from reconciler.operations import Exit, Request
-from reconciler.operations.outcome import rolled_back
+from reconciler.operations.outcome import goes_on, rolled_back
 from reconciler.operations.rollouts import Rollouts
 from tests.builders import group, service, state
 from tests.cycle import cycle_world
@@ -296,6 +296,33 @@ def test_a_teardown_while_the_engine_is_away_says_that_it_will_be_done(tried: De
     tried.world.engine.is_down = False
     tried.goes_on(60)
     assert tried.images() == []
+
+
+def test_a_deployment_while_the_engine_is_away_says_that_it_goes_on(tried: Desk) -> None:
+    tried.wants("demo:3")
+    tried.world.engine.is_down = True
+    code, events = tried.ask("deploy")
+    assert code is Exit.ERROR, "it is not done"
+    assert events[-1]["text"].endswith(
+        "\nNothing is lost: it goes on once that is over, with the next command or a daemon."
+    )
+    tried.loop.turns_itself = True
+    assert goes_on(tried.loop, tried.loop.latest).startswith(
+        "Nothing is lost: the daemon goes on as soon as that is over"
+    )
+    tried.world.engine.is_down = False
+    tried.loop.turns_itself = False
+    tried.reaches(Phase.STABLE)
+    tried.reaches(Phase.ANALYZING)
+    assert "demo:3" in tried.images()
+
+
+def test_a_promotion_is_refused_while_a_roll_back_waits_for_the_engine(tried: Desk) -> None:
+    tried.loop.memory = dataclasses.replace(
+        tried.loop.memory, rollout=hear(tried.loop.memory.rollout, Rollback("app", "ann"))
+    )
+    with pytest.raises(Refused, match="app is about to be rolled back, as ann asked"):
+        tried.ask("promote")
 
 
 def test_a_teardown_that_the_disk_does_not_take_says_so(tried: Desk) -> None:
