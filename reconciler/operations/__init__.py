@@ -59,3 +59,14 @@ def line(text: str) -> Event:
 
 
 TICK: Event = {"event": "tick"}
+
+
+def is_said(reason: str) -> bool:
+    """There is something to read in it."""
+    return any(character.isprintable() and not character.isspace() for character in reason)
+
+
+def text_of(request: Request, name: str) -> str:
+    """That argument of the request, where it is text; else ""."""
+    value = request.args.get(name)
+    return value if isinstance(value, str) else ""

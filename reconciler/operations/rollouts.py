@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
-from reconciler.core.containers import KeptRevision
-from reconciler.core.desired import DesiredState, Mode, Service, spec_hash
+from reconciler.core.desired import DesiredState, Mode, Service
 from reconciler.core.errors import ReconcilerError, Refused
 from reconciler.core.evidence.limits import limits_of
 from reconciler.core.membership import of_group
@@ -17,12 +15,13 @@ from reconciler.core.rollout import Group, Phase
 from reconciler.core.trial import trials
 from reconciler.core.words import LookAgain, Noted, OfService, Pause, Promote, Resume, Retry, Rollback, Word, objection
 from reconciler.cycle import look
-from reconciler.formats import policy, write_back
+from reconciler.formats import policy
 from reconciler.formats.cycle_record import numberless
 from reconciler.formats.policy import question_canary, unknown
 from reconciler.loop import Loop
 from reconciler.measuring import question
-from reconciler.operations import TICK, Event, Events, Exit, Misused, Request, end, line
+from reconciler.operations import TICK, Event, Events, Exit, Misused, Request, end, is_said, line, text_of
+from reconciler.operations.manifest_modes import ManifestModes
 from reconciler.operations.outcome import CHANGE_OR_RETRY, beside, left, never_ran, rolled_back
 from reconciler.ports import Repository
 
@@ -53,11 +52,9 @@ class Rollouts:
         follow: Callable[[Request, Word, float | None], Events],
         repository: Repository | None = None,
     ) -> None:
-        self._repository = repository
-        self._manifest = manifest
+        self._modes = ManifestModes(manifest, manifest_now, open_loop, replace_file, repository)
         self._manifest_now = manifest_now
         self._open_loop = open_loop
-        self._replace_file = replace_file
         self._send = send
         self._follow = follow
 
@@ -96,7 +93,7 @@ class Rollouts:
         if service.mode is Mode.CANARY and state.phase is Phase.ANALYZING:
             yield end(Exit.OK, f"{service.name} has a canary already, at {state.weight_pct} %")
             return
-        yield from self._written(request, service, Mode.CANARY)
+        yield from self._modes.write(request, service, Mode.CANARY)
         for event in self._followed(request, LookAgain()):
             if event["event"] != "end" or event["exit"] != int(Exit.OK):
                 yield event
@@ -109,7 +106,7 @@ class Rollouts:
         loop = self._open_loop(True)
         state = loop.memory.rollout.of(service.name)
         if state.candidate is None or state.phase not in (Phase.STARTING, Phase.ANALYZING, Phase.SUSPENDED):
-            yield from self._written(request, service, Mode.STABLE)
+            yield from self._modes.write(request, service, Mode.STABLE)
             words = {
                 Phase.STABLE: "is stable already; nothing to do",
                 Phase.WATCHING: "was promoted already, and is watched; nothing to do",
@@ -133,13 +130,13 @@ class Rollouts:
         if not verdict.allow:
             yield line(f"forced, though policy says: {verdict.reason}")
         is_newer = state.stable is not None and state.candidate.revision != state.stable.revision
-        keeps_mode = service.mode is Mode.CANARY and not self._is_ours_to_write
+        keeps_mode = service.mode is Mode.CANARY and not self._modes.are_ours
         if keeps_mode and not is_newer:
             raise Refused(
                 f"the canary of {service.name} is of the stable revision, so there is nothing to approve: "
                 "commit `mode: stable`, or `rollback`"
             )
-        yield from self._written(request, service, Mode.STABLE, meant)
+        yield from self._modes.write(request, service, Mode.STABLE, meant)
         why = f"forced: {reason}" if is_forced else (reason if isinstance(reason, str) else "")
         said_word: Word = Promote(service.name, request.actor, why, keeps_mode, meant) if is_newer else LookAgain()
         if not is_newer:
@@ -182,56 +179,6 @@ class Rollouts:
                 break
         return verdict
 
-    @property
-    def _is_ours_to_write(self) -> bool:
-        return self._repository is None or self._repository.writes_back
-
-    def _written(self, request: Request, service: Service, mode: Mode, revision: str = "") -> Events:
-        """The manifest says `mode`; every other byte stays. One from git stays whole, unless it is written back.
-
-        With a `revision`, the manifest must still ask for that one when it is written.
-        """
-        if service.mode is mode:
-            return
-        if not self._is_ours_to_write and mode is Mode.CANARY:
-            raise Refused(f"the manifest comes from git: commit `mode: canary` of {service.name} there")
-        if not self._is_ours_to_write:
-            yield line(
-                f"the manifest in git goes on saying mode canary of {service.name}: commit `mode: stable` in time"
-            )
-            return
-        if self._repository is not None:
-            reason = _text(request, "reason")
-            said = f"{service.name}: mode {service.mode} -> {mode}\n\n{request.verb} by {request.actor}"
-            change = functools.partial(self._changed, service=service.name, mode=mode, revision=revision)
-            commit = self._repository.write(change, f"{said}: {reason}\n" if reason else f"{said}\n")
-            yield line(f"pushed {commit.short}: {service.name} mode {service.mode} → {mode}")
-            return
-        try:
-            text = self._manifest.read_bytes()
-            changed = self._changed(text, service.name, mode, revision)
-            if self._manifest.read_bytes() != text:
-                raise Refused(f"{self._manifest.name} was saved by somebody else at this moment. Look at it first.")
-            self._replace_file(self._manifest, changed)
-        except OSError as error:
-            raise Refused(
-                f"{self._manifest} cannot be written: {error.strerror}. Make it and its folder writable, "
-                f"or set `mode: {mode.value}` of {service.name} there yourself"
-            ) from error
-        yield line(f"{self._manifest.name}: {service.name} mode {service.mode} → {mode}")
-
-    def _changed(self, text: bytes, service: str, mode: Mode, revision: str) -> bytes:
-        """The manifest's `text` with that mode. Raises Refused where it asks for another revision by now."""
-        now = self._manifest_now().service(service)
-        kept = self._open_loop(True).ports.rollouts.kept()
-        meant = next((one for one in kept if one.revision == revision), None)
-        if meant is not None and (now is None or not _is_of(meant, now)):
-            raise Refused(
-                f"the manifest asks for another {service} than revision {revision[:12]} by now, so its mode was left "
-                "as it is. Look at it first."
-            )
-        return write_back.set_mode(text, service, mode.value)
-
     def _says(self, loop: Loop, service: Service, group: Group | None) -> str:
         """What the containers themselves say of their mode, in body and header; "" where they say nothing."""
         if service.port is None or service.healthcheck is None or not service.healthcheck.path or loop.latest is None:
@@ -252,7 +199,7 @@ class Rollouts:
         """Back to what ran before; never held up by the canary's own sickness, nor by a manifest that asks for it."""
         service = self._service(request)
         loop = self._open_loop(True)
-        word = Rollback(service.name, request.actor, _text(request, "reason"))
+        word = Rollback(service.name, request.actor, text_of(request, "reason"))
         yield from self._fitting(request, loop, word)
         before, is_heard = loop.memory.rollout.of(service.name), False
         began, said = loop.ports.clock.monotonic(), set[str]()
@@ -280,7 +227,7 @@ class Rollouts:
     def _left(self, request: Request, service: Service, given_up: Group | None) -> Events:
         """The manifest asks for no canary any more, if it was for what is given up; else it is told why it does."""
         try:
-            yield from self._written(request, service, Mode.STABLE, given_up.revision if given_up else "")
+            yield from self._modes.write(request, service, Mode.STABLE, given_up.revision if given_up else "")
         except ReconcilerError as error:
             yield line(str(error))
 
@@ -288,17 +235,17 @@ class Rollouts:
         """Keep a rollout where it is, measured."""
         for_s = request.args.get("for_s")
         until = self._open_loop(True).ports.clock.now() + for_s if isinstance(for_s, int | float) else None
-        word = Pause(self._service(request).name, request.actor, _text(request, "reason"), until)
+        word = Pause(self._service(request).name, request.actor, text_of(request, "reason"), until)
         yield from self._say(request, word, "is paused" + (f" for {for_s:g} s" if until is not None else ""))
 
     def resume(self, request: Request) -> Events:
         """End a pause or a suspension."""
-        word = Resume(self._service(request).name, request.actor, _text(request, "reason"))
+        word = Resume(self._service(request).name, request.actor, text_of(request, "reason"))
         yield from self._say(request, word, "goes on")
 
     def retry(self, request: Request) -> Events:
         """Lift the quarantine, or try a halted promotion again."""
-        reason = _text(request, "reason")
+        reason = text_of(request, "reason")
         if not is_said(reason):
             raise Misused("retry needs a --reason: it lets a revision run again that was rolled back")
         word = Retry(self._service(request).name, request.actor, reason)
@@ -402,21 +349,6 @@ def _asked(loop: Loop, cycle: Cycle, name: str) -> tuple[Verdict, bool]:
     limits = limits_of(cycle.desired.limits.get("canary", {}))
     asked = question(found[0], summary, limits, purpose="promote")
     return loop.ports.policy.evaluate("canary", question_canary(asked), in_force), bool(summary.window.requests)
-
-
-def _is_of(kept: KeptRevision, service: Service) -> bool:
-    """What the manifest says of a service makes that revision, as long as its image is what it was."""
-    return service.image == kept.service.image and spec_hash(service, kept.image.id, kept.network) == kept.revision
-
-
-def is_said(reason: str) -> bool:
-    """There is something to read in it."""
-    return any(character.isprintable() and not character.isspace() for character in reason)
-
-
-def _text(request: Request, name: str) -> str:
-    value = request.args.get(name)
-    return value if isinstance(value, str) else ""
 
 
 def _chaos_body(request: Request) -> tuple[bytes, str]:

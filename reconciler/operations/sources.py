@@ -11,8 +11,7 @@ from reconciler.core.record import Cycle, Trigger
 from reconciler.core.words import Noted
 from reconciler.formats.cycle_record import commit_json
 from reconciler.loop import Loop
-from reconciler.operations import TICK, Event, Events, Exit, Misused, Request, end, line
-from reconciler.operations.rollouts import is_said
+from reconciler.operations import TICK, Event, Events, Exit, Misused, Request, end, is_said, line
 from reconciler.ports import Repository
 
 NO_REPOSITORY = (

@@ -12,9 +12,8 @@ from reconciler.core.windows import gate
 from reconciler.core.words import Suspend, Unsuspend
 from reconciler.formats import sync
 from reconciler.loop import Loop
-from reconciler.operations import TICK, Events, Misused, Request, end
+from reconciler.operations import TICK, Events, Misused, Request, end, is_said
 from reconciler.operations.outcome import beside
-from reconciler.operations.rollouts import is_said
 
 GLASS_S = 900.0
 """How long a broken glass lets a rollout begin: images may have to be pulled first."""

@@ -114,14 +114,14 @@ def test_what_else_somebody_saved_meanwhile_stays_and_is_no_hindrance(tried: Des
 
 def test_a_manifest_that_is_saved_while_it_is_written_is_not_overwritten(tried: Desk) -> None:
     tried.world.says("canary", allow=True)
-    changed = rollouts(tried)._changed
+    changed = rollouts(tried)._modes.changed
 
     def saved_meanwhile(*args: Any) -> bytes:
         after = changed(*args)
         tried.wants("demo:3", "canary")
         return after
 
-    rollouts(tried)._changed = saved_meanwhile  # type: ignore[assignment,method-assign]
+    rollouts(tried)._modes.changed = saved_meanwhile  # type: ignore[assignment,method-assign]
     with pytest.raises(Refused, match="was saved by somebody else at this moment"):
         tried.ask("promote", mode="stable")
     assert "demo:3" in tried.path.read_text(encoding="utf-8")
@@ -139,7 +139,7 @@ def test_a_roll_back_is_done_though_the_manifest_cannot_be_written(tried: Desk) 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    rollouts(tried)._replace_file = refuse
+    rollouts(tried)._modes._replace_file = refuse
     code, events = tried.ask("rollback")
     assert (code, tried.images()) == (Exit.OK, ["demo:1"])
     assert "cannot be written: Operation not permitted" in lines(events)
