@@ -23,6 +23,7 @@ import stat
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 16
 
+IN_LINE_S = 0.02
 ANSWER_S = 10.0  # a daemon that lives says hello at once; this is for a host that crawls
 _ADDRESS_BYTES = 100  # sun_path holds 104 on macOS, 108 on Linux, with the closing NUL
 _VERB = re.compile(r"[a-z][a-z_-]{0,31}")
@@ -448,11 +450,24 @@ def _connect(path: Path) -> socket.socket:
     connection.settimeout(ANSWER_S)
     try:
         with _address(path) as address:
-            connection.connect(address)
+            _wait_in_line(connection, address)
     except OSError as error:
         connection.close()
         raise _why_unreachable(path, error) from error
     return connection
+
+
+def _wait_in_line(connection: socket.socket, address: str) -> None:
+    """Connect; where too many others wait to be taken, the kernel says so at once, and it is tried for a while."""
+    until = monotonic() + ANSWER_S
+    while True:
+        try:
+            connection.connect(address)
+            return
+        except BlockingIOError:
+            if monotonic() > until:
+                raise
+            time.sleep(IN_LINE_S)
 
 
 def _why_unreachable(path: Path, error: OSError) -> ControlError:

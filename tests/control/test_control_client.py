@@ -121,6 +121,29 @@ def test_a_frozen_daemon_is_no_hang(socket_path: Path, monkeypatch: pytest.Monke
     frozen.close()
 
 
+@pytest.mark.fault("J10")
+def test_a_full_queue_is_waited_for(socket_path: Path) -> None:
+    socket_path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(socket_path))
+        busy.listen(0)
+        others = [socket.socket(socket.AF_UNIX)]
+        others[0].connect(str(socket_path))  # the only place in the queue
+
+        def take_them() -> None:
+            taken, _ = busy.accept()
+            second, _ = busy.accept()
+            second.sendall(HELLO + b'{"event":"end","exit":0,"text":"well"}\n')
+            taken.close()
+            second.close()
+
+        taker = threading.Timer(0.3, take_them)
+        taker.start()
+        assert list(ask(socket_path, "status", {}))[-1]["text"] == "well"
+        taker.join()
+        others[0].close()
+
+
 def test_a_daemon_that_falls_silent_is_given_up_only_where_asked(socket_path: Path) -> None:
     with daemon_that_says(socket_path, HELLO, stays=True), pytest.raises(ControlError, match="does not answer"):
         list(ask(socket_path, "status", {}, silence_s=0.1))
