@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 
@@ -449,6 +450,24 @@ def test_what_is_condemned_is_healed_only_as_long_as_nobody_serves_in_its_place(
     dead = dataclasses.replace(NEW, status=Status.EXITED, exit_code=137, health=Health.UNKNOWN)
     plan = planned(of, host(back, dead, weight=0))
     assert touched(plan, StartContainer) == ([] if is_back else [NEW.name])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "moves"),
+    [
+        ({}, {}, True),
+        ({"health": Health.SICK}, {}, False),
+        ({"health": Health.SICK}, {"health": Health.SICK}, True),
+        ({"status": Status.PAUSED}, {"networks": (), "health": Health.SICK}, False),
+        ({"status": Status.PAUSED}, {"status": Status.PAUSED}, True),
+    ],
+)
+def test_requests_go_back_to_old_ones_unless_only_the_new_ones_may_serve(
+    old: dict[str, Any], new: dict[str, Any], moves: bool
+) -> None:
+    of = state(Phase.RESTORING, stable=FRESH, kept=group())
+    plan = planned(of, host(dataclasses.replace(OLD, **old), dataclasses.replace(NEW, **new), weight=0))
+    assert any(isinstance(step.action, SetTraffic) for step in plan.steps) is moves
 
 
 @pytest.mark.parametrize(

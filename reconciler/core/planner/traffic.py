@@ -47,7 +47,9 @@ def _weight(draft: Draft, state: ServiceRollout) -> int | None:
 def _restored(draft: Draft, state: ServiceRollout) -> int | None:
     """Everything to the old ones, unless they went bad at the last moment: badly answered is better than not at all."""
     old, new = way_back(state)
-    if draft.has_ready(state, new) and not draft.has_ready(state, old):
+    is_old_still = not any(c.is_running for c in draft.here(state, old))
+    may_serve = draft.has_ready(state, new) or (is_old_still and any(c.is_running for c in draft.here(state, new)))
+    if may_serve and not draft.has_ready(state, old):
         return None
     return 0 if state.kept is None else 100
 
