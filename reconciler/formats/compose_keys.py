@@ -129,5 +129,9 @@ def check(service: Node, findings: Findings) -> None:
 def _is_off(key: str, node: Node) -> bool:
     """It asks for nothing, or for what is so anyway."""
     if key == "security_opt":
-        return all(item.value in _ALWAYS_ON for item in node.items) and isinstance(node.value, list)
+        return isinstance(node.value, list) and all(_is_always_on(item.value) for item in node.items)
     return node.value in (None, False, [], {}, "")
+
+
+def _is_always_on(option: object) -> bool:
+    return isinstance(option, str) and option in _ALWAYS_ON

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from reconciler.core.errors import Problem
-from reconciler.formats import manifest
+from reconciler.formats import compose_keys, manifest
 
 SERVICE, NGINX, NETWORK, TOP = "service", "nginx", "network", "top"
 LINES = {SERVICE: 4, NGINX: 7, NETWORK: 10, TOP: 10}
@@ -60,6 +60,7 @@ HOST: list[tuple[str, str, int, str]] = [
     (SERVICE, "security_opt: [seccomp=unconfined]", 17, "services.security_opt is refused"),
     (SERVICE, "security_opt: [no-new-privileges, apparmor=unconfined]", 17, "services.security_opt is refused"),
     (SERVICE, "security_opt: ['label=disable']", 17, "services.security_opt is refused"),
+    (SERVICE, "security_opt: [{a: [x]}]", 17, "services.security_opt is refused"),
     (SERVICE, "sysctls: {net.ipv4.ip_forward: 1}", 12, "services.sysctls is refused"),
     (SERVICE, "ulimits: {nofile: 1000000}", 12, "services.ulimits is refused"),
     (SERVICE, "oom_score_adj: -1000", 18, "services.oom_score_adj is refused"),
@@ -677,3 +678,29 @@ def test_an_environment_value_is_never_shown() -> None:
 def test_a_large_wrong_manifest_is_refused_quickly(tree: dict[str, object]) -> None:
     found = problems(json.dumps(tree).encode())
     assert 1 <= len(found) <= 101
+
+
+ODD = [
+    *(
+        ["a"],
+        [["a"]],
+        [[{}]],
+        [None],
+        [{"a": 1}],
+        [{"a": ["x"]}],
+        ["a", {"b": "c"}],
+        [],
+        {},
+        {"": ""},
+        {"a": [{"b": 1}]},
+    ),
+    *(None, True, 1, -1, 1.5, 10**30, "", "text", "\0"),
+]
+
+
+@pytest.mark.parametrize("key", sorted({*compose_keys.REFUSED, *compose_keys.IGNORED}))
+def test_no_value_of_a_key_that_compose_has_is_more_than_a_problem(key: str) -> None:
+    for value in ODD:
+        tree = {**tree_with({}), "services": {"app": {"image": "shop/web:1", "port": 3000, key: value}}}
+        found = problems(json.dumps(tree).encode(), env_files=lambda _: "")
+        assert all(str(problem) for problem in found)
