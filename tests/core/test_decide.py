@@ -547,6 +547,14 @@ def test_a_canary_suspended_by_silence_comes_back_with_the_answers() -> None:
         assert decided(suspended(), STABLE, CANARY, verdict=verdict).move is Move.RESUME
 
 
+@pytest.mark.parametrize("said", [{}, {"paused": Paused("ann", "lunch")}, {"asked": Asked("resume", "ann")}])
+def test_the_first_answer_after_silence_is_heeded_where_it_is_a_roll_back(said: dict[str, object]) -> None:
+    decision = decided(suspended(**said), STABLE, CANARY, verdict=ROLLBACK)
+    assert (decision.move, decision.reason) == (Move.GIVE_UP, "Error rate exceeds 1% threshold")
+    judged = suspended(is_suspended_by_verdict=True)
+    assert decided(judged, STABLE, CANARY, verdict=ROLLBACK).move is Move.HOLD  # it was told so, and waits for people
+
+
 def test_a_canary_suspended_by_a_verdict_waits_for_resume() -> None:
     judged = suspended(is_suspended_by_verdict=True)
     assert decided(judged, STABLE, CANARY, wanted=HELD).move is Move.HOLD

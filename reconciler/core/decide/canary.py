@@ -88,12 +88,14 @@ def suspended(view: View) -> Decision:
         return view.hold(f"{state.reason.partition(NOT_PROMOTED)[0]}{NOT_PROMOTED}{ill}; `promote` again once it is")
     if early is not None:
         return _waits_for_stable(view, early)
+    answer = verdict if verdict is not None and verdict.known and not state.is_suspended_by_verdict else None
+    if answer is not None and answer.action == "rollback" and not view.is_held:
+        return _given_up(view, answer.reason)
     if view.asks("resume"):
         return view.move(Move.RESUME, f"resumed by {state.asked.actor if state.asked else ''}")
     if state.paused is not None:
         return view.hold(paused_words(state))
-    is_back = verdict is not None and verdict.known and state.service not in view.context.unread
-    if not state.is_suspended_by_verdict and is_back:
+    if answer is not None and state.service not in view.context.unread:
         return view.move(Move.RESUME, "answers are back")
     return view.hold(state.reason)
 
