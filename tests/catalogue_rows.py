@@ -56,12 +56,7 @@ FAULTS = (
     Row("A15", "the engine starts later than the daemon", "the daemon waits, says so once, and goes on"),
     Row("A16", "power is lost: torn or zeroed ends of files", "what was promised is there, the rest is cut off"),
     Row("A17", "odd locale, umask, home or time zone", "it works all the same"),
-    Row(
-        "A18",
-        "PYTHON* variables in its environment",
-        "they change nothing",
-        "nothing keeps them out yet; systemd starts the unit with an environment of its own",
-    ),
+    Row("A18", "PYTHON* variables in its environment", "they change nothing"),
     Row("A19", "a promise inside the code is broken", "nothing more is changed in that cycle; the daemon stays up"),
     Row("B1", "no socket, refused, not permitted", "all stays as it is, and the message says what to do"),
     Row("B2", "the engine restarts in the middle of a call", "look again; nothing is removed for it"),
