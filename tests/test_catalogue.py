@@ -80,12 +80,10 @@ def test_a_mark_that_shows_nothing_is_a_complaint(text: str, name: str) -> None:
 
 
 def test_rows_and_marks_that_disagree_are_complaints() -> None:
-    covered, missing = (
-        next(row.id for row in FAULTS if bool(row.missing) is is_missing) for is_missing in (False, True)
-    )
-    told = catalogue.complaints(
-        catalogue.read_file(f'@pytest.mark.fault("Z9", "{missing}")\ndef test_a(): ...', "test_x.py")
-    )
+    covered = next(row.id for row in FAULTS if not row.missing)
+    missing = next(row.id for row in CONTROLS if row.missing)
+    marked = f'@pytest.mark.fault("Z9")\n@pytest.mark.control("{missing}")\ndef test_a(): ...'
+    told = catalogue.complaints(catalogue.read_file(marked, "test_x.py"))
     assert "test_x.py::test_a: there is no row Z9 for the mark `fault`" in told
     assert any(words.startswith(f"{missing} has a test now") for words in told)
     assert any(words.startswith(f"{covered} has no test") for words in told)
