@@ -56,6 +56,7 @@ class Oracles:
         self.torn_down = False
         self.hurt_at = -100
         self.misled_at = -100
+        self.full_at = -100
         self.live: str | None = None
         self.looked_at = 0.0
         self.asked_for: Any = None
@@ -268,7 +269,7 @@ class Oracles:
     def _shown_that_they_can(self, world: Any, text: str) -> None:
         """S3: who joins nginx's configuration is well when it is written, unless nobody of the service is."""
         before = world.files.texts.get(CONFIG)
-        if before is None or world.cycles - self.hurt_at < HURT_CYCLES:
+        if before is None or world.cycles - max(self.hurt_at, self.full_at) < HURT_CYCLES:
             return
         try:
             known = frozenset().union(*routes(before).members.values())
@@ -514,6 +515,8 @@ class Oracles:
     def begin_cycle(self, world: Any) -> None:
         """Time has passed since the last one: requests must still have somewhere to go."""
         self._pending = set()
+        if world.files.is_full:  # what is written once there is room may know of somebody who was well until then
+            self.full_at = world.cycles
         self.watch.begin(world)
         self.asked_for = world.in_force
         self.is_surprised = world.cycles - self.misled_at < HURT_CYCLES
@@ -578,6 +581,7 @@ _SHARED = (
     "asked_back",
     "hurt_at",
     "misled_at",
+    "full_at",
     "live",
     "looked_at",
     "asked_for",
