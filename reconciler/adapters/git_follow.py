@@ -184,11 +184,12 @@ class Follower:
             if followed.relation is Relation.UNKNOWN:
                 words = f"the history of {found[:SHOWN]} is too long to verify every commit since the last accepted one"
                 return Trouble(
-                    Kind.NOT_FORWARD, f'{words}. Look at it, then `git accept {found[:SHOWN]} --reason "why"`'
+                    Kind.NOT_FORWARD,
+                    f"{words}. Look at it, then {_accepting(found)}",
                 )
         if len(asked) > EVERY_MAX:
             words = f"{len(asked)} commits have come since the last accepted one, and {EVERY_MAX} are verified at most"
-            return Trouble(Kind.UNTRUSTED, f'{words}. Look at them, then `git accept {found[:SHOWN]} --reason "why"`')
+            return Trouble(Kind.UNTRUSTED, f"{words}. Look at them, then {_accepting(found)}")
         is_new = followed.relation not in (Relation.FIRST, Relation.SAME)
         return Candidate(
             found,
@@ -275,3 +276,7 @@ def _what(config: GitConfig) -> str:
     if config.commit is not None:
         return f"commit {config.commit[:SHOWN]}"
     return f"tag {config.tag}" if config.tag is not None else f"branch {config.branch or 'main'}"
+
+
+def _accepting(commit: str) -> str:
+    return f'`reconcilerctl git accept {commit[:SHOWN]} --reason "why"`'

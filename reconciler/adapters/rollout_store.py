@@ -135,7 +135,10 @@ class RolloutFiles:
 
     def commit_of(self, desired: DesiredState | None) -> Commit | None:
         """The commit that the manifest in force came from; None where it came from none, or nobody remembers."""
-        traced = self._read(COMMIT, _Traced)
+        try:
+            traced = self._read(COMMIT, _Traced)
+        except StateError:  # what stands in its place; `trace` will say so
+            return None
         if traced is None:
             return None
         self._known[COMMIT] = _Known(traced, self._stamp(COMMIT))

@@ -287,15 +287,23 @@ def rebuild(
     """The state of a service whose rollout was lost, from the labels of what runs.
 
     What serves is what was started as stable and is ready, oldest first; where nothing was, whatever is ready; and
-    where nothing is, what was started as stable and can be healed, since its revision is in `kept`.
+    where nothing is, what was started as stable and can be healed, since its revision is in `kept`. Of that what runs
+    comes first: what was kept for a roll back is stopped. What is wanted anyway is deployed as ever.
     What was tried beside it is forgotten, and nothing is tried again before an operator has looked: a revision
     that was rolled back may be among it. Where only what is wanted runs, as it is wanted, there is nothing to look at.
     """
     ours = [container for container in observed.of(service) if container.slot]
     ready = [container for container in ours if container.is_ready]
-    ill = [c for c in ours if c.status not in NEVER_RAN and c.mode == Mode.STABLE and c.revision in kept]
-    first = next((c for c in ready if c.mode == Mode.STABLE), next(iter(ready or ill), None))
-    return ServiceRollout(service) if first is None else _at_rest_with(first, wanted)
+    first = next((c for c in ready if c.mode == Mode.STABLE), next(iter(ready), None)) or _ill(ours, kept)
+    is_lost = first is None or (not ready and wanted is not None and wanted.revision == first.revision)
+    return ServiceRollout(service) if first is None or is_lost else _at_rest_with(first, wanted)
+
+
+def _ill(containers: Iterable[ObservedContainer], kept: Collection[str]) -> ObservedContainer | None:
+    """The one that was stable and can be healed: the oldest that runs, else the newest that was stopped."""
+    found = [c for c in containers if c.status not in NEVER_RAN and c.mode == Mode.STABLE and c.revision in kept]
+    running = [c for c in found if c.is_running or c.has_run_on]
+    return next(iter(running or reversed(found)), None)
 
 
 def _at_rest_with(first: ObservedContainer, wanted: Release | None) -> ServiceRollout:

@@ -307,8 +307,8 @@ def with_quarantined(quarantined: tuple[str, ...], revision: str) -> tuple[str, 
 class Decision:
     """What we do about one service in this cycle, and why.
 
-    `release` and `course` are what START starts; `is_verdict` says that a SUSPEND came of a policy's answer;
-    `dismisses` is the wish that is not tried again.
+    `release` and `course` are what START starts; READY may bring another course; `is_verdict` says that a SUSPEND came
+    of a policy's answer; `dismisses` is the wish that is not tried again.
     """
 
     service: str
@@ -356,12 +356,14 @@ def _fresh_clocks(state: ServiceRollout) -> ServiceRollout:
     )
 
 
-def _ready(state: ServiceRollout, _: Decision) -> ServiceRollout:
+def _ready(state: ServiceRollout, decision: Decision) -> ServiceRollout:
     match state.phase:
         case Phase.STARTING if state.stable is None:
             return _arrived(state)
         case Phase.STARTING:
-            return dataclasses.replace(state, phase=Phase.ANALYZING if state.course.steps else Phase.PROMOTING)
+            course = decision.course or state.course
+            phase = Phase.ANALYZING if course.steps else Phase.PROMOTING
+            return dataclasses.replace(state, phase=phase, course=course)
         case Phase.RENEWING:
             return dataclasses.replace(state, phase=Phase.SWITCHING)
         case Phase.RETURNING:

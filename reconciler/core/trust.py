@@ -150,7 +150,7 @@ def _complaint(signature: Signature) -> str:
 
 
 def _accept(commit: str) -> str:
-    return f'If that is meant: `git accept {commit[:SHOWN]} --reason "why"`'
+    return f'If that is meant: `reconcilerctl git accept {commit[:SHOWN]} --reason "why"`'
 
 
 def signer(candidate: Candidate, rules: Rules) -> str | None:

@@ -136,7 +136,8 @@ class Rollouts:
                 f"the canary of {service.name} is of the stable revision, so there is nothing to approve: "
                 "commit `mode: stable`, or `rollback`"
             )
-        yield from self._modes.write(request, service, Mode.STABLE, meant)
+        if not _serves_alone(loop, service.name, meant):  # then the manifest's mode is about another revision
+            yield from self._modes.write(request, service, Mode.STABLE, meant)
         why = f"forced: {reason}" if is_forced else (reason if isinstance(reason, str) else "")
         said_word: Word = Promote(service.name, request.actor, why, keeps_mode, meant) if is_newer else LookAgain()
         if not is_newer:
@@ -333,6 +334,16 @@ class Rollouts:
             loop.wake(trigger, noted)
         else:
             next(iter(loop.follow(trigger, noted)))
+
+
+def _serves_alone(loop: Loop, name: str, revision: str) -> bool:
+    """The manifest asks for another revision than this canary, which nobody of stable can make room for yet."""
+    cycle = loop.latest
+    wanted = cycle.wanted.get(name) if cycle is not None else None
+    if cycle is None or cycle.observed is None or wanted is None or wanted.revision == revision:
+        return False
+    stable = of_group(cycle.observed, name, loop.memory.rollout.of(name).stable)
+    return not any(container.is_ready for container in stable)
 
 
 def _asked(loop: Loop, cycle: Cycle, name: str) -> tuple[Verdict, bool]:

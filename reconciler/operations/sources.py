@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator
 
 from reconciler.core.desired import Json
 from reconciler.core.errors import Refused
-from reconciler.core.git_status import GitStatus
-from reconciler.core.record import Cycle, Trigger
+from reconciler.core.git_status import GitStatus, Synced
+from reconciler.core.record import Cycle, Trigger, Verdict
 from reconciler.core.words import Noted
 from reconciler.formats.cycle_record import commit_json
 from reconciler.loop import Loop
@@ -32,16 +32,7 @@ class Sources:
         yield line("looking at the repository")
         synced = repository.sync()
         cycle = yield from self._turn(request, Noted("sync", "", request.actor))
-        status = synced.status
-        newest, force = status.accepted, cycle.commit or status.accepted
-        now = f"{force.short} {force.subject}" if force else "nothing yet"
-        if status.trouble is not None:
-            yield end(Exit.ERROR, f"{status.trouble.message}\nIn force: {now}")
-        elif newest is not None and not cycle.is_let_in:
-            code, why = _left_out(cycle)
-            yield end(code, f"{newest.short} {newest.subject} is not in force: {why}\nIn force: {now}")
-        else:
-            yield end(Exit.OK, f"{'Now' if synced.is_changed else 'Still'} in force: {now}")
+        yield _told(synced, cycle, self._open_loop(True).memory.last_good is not None)
 
     def accept(self, request: Request) -> Events:
         """The commit that is refused now is let in, by name and with a reason."""
@@ -60,26 +51,50 @@ class Sources:
             raise Refused(NO_REPOSITORY)
         return self._repository
 
-    def _turn(self, request: Request, word: Noted) -> Generator[Event, None, Cycle]:
-        """One cycle that has heard `word`."""
+    def _turn(self, request: Request, word: Noted) -> Generator[Event, None, Cycle | None]:
+        """One cycle that has heard `word`; None where the daemon ends before there is one."""
         loop = self._open_loop(True)
         for cycle in loop.follow(Trigger("operator", word.word, request.actor, word.reason), word):
             if cycle is not None:
                 return cycle
             yield TICK
-        raise AssertionError("a loop that is followed has cycles")
+        return None
 
 
-def _left_out(cycle: Cycle) -> tuple[Exit, str]:
-    """Why the commit that is followed is not the one in force."""
+def _told(synced: Synced, cycle: Cycle | None, is_any_in_force: bool) -> Event:
+    """What is in force after a look at the repository, and why what is followed is not."""
+    status, newest = synced.status, synced.status.accepted
+    if cycle is None:
+        return end(Exit.ERROR, "The daemon stops; what was fetched is looked at when it runs again.")
     denial = next((v for v in cycle.verdicts if v.domain == "admission" and not v.allow), None)
+    is_in = cycle.is_let_in and denial is None
+    force = (cycle.commit or (newest if is_in else None)) if is_any_in_force else None
+    now = (
+        f"{force.short} {force.subject}"
+        if force
+        else ("what was deployed before" if is_any_in_force else "nothing yet")
+    )
+    if status.trouble is not None:
+        return end(Exit.ERROR, f"{status.trouble.message}\nIn force: {now}")
+    if newest is None or is_in:
+        return end(Exit.OK, f"{'Now' if synced.is_changed else 'Still'} in force: {now}")
+    code, why = _left_out(cycle, denial)
+    return end(code, f"{newest.short} {newest.subject} is not in force: {why}\nIn force: {now}")
+
+
+def _left_out(cycle: Cycle, denial: Verdict | None) -> tuple[Exit, str]:
+    """Why the commit that is followed is not the one in force."""
     if cycle.problems:
         return Exit.BAD_MANIFEST, "\n".join(str(problem) for problem in cycle.problems)
     if denial is not None and denial.known:
         return Exit.DENIED, f"DENIED: {denial.reason}"
     if denial is not None:
         return Exit.POLICY_FAILED, f"policy engine failed: {denial.reason}"
-    return Exit.OK, next(iter(cycle.errors), "its policies are still to answer; `status` tells how it goes on")
+    if cycle.errors:
+        return Exit.ERROR, cycle.errors[0]
+    if cycle.rollout.suspended is not None:
+        return Exit.OK, "everything is suspended; `resume` ends that"
+    return Exit.OK, "policy has not judged it yet; `status` tells how it goes on"
 
 
 def source_value(git: GitStatus | None, cycle: Cycle | None) -> Json:

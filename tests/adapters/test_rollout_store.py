@@ -214,6 +214,9 @@ def test_the_commit_in_force_comes_back_with_its_own_manifest_only(folder: State
     assert again.commit_of(dataclasses.replace(desired(), revision="d" * 64)) is None
     again.trace(desired(), None)
     assert RolloutFiles(folder).commit_of(desired()) is None
+    (folder.path / rollout_store.COMMIT).unlink()
+    (folder.path / rollout_store.COMMIT).mkdir()
+    assert RolloutFiles(folder).commit_of(desired()) is None, "what nobody depends on keeps nobody from starting"
 
 
 def test_an_empty_state_directory_is_an_empty_rollout(folder: StateDir) -> None:

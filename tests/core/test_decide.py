@@ -345,8 +345,16 @@ def test_a_canary_that_serves_alone_gives_way_once_the_stable_containers_are_bac
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted, named={STABLE, CANARY}).move is Move.SUPERSEDE
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted, named={CANARY}).move is Move.HOLD
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted).move is Move.HOLD  # who is named is not known
+    known_long = dataclasses.replace(STABLE, started_at=LONG_AGO)
+    assert decided(of, known_long, CANARY, weight=5, wanted=wanted).move is Move.SUPERSEDE
     sick = dataclasses.replace(CANARY, **SICK)
-    assert decided(of, sick, weight=5, wanted=wanted).move is Move.SUPERSEDE  # it serves nobody either
+    assert decided(of, sick, weight=5, wanted=wanted).move is Move.HOLD  # badly answered is better than not at all
+    for_long = dataclasses.replace(of, sick_since=900.0)
+    assert decided(for_long, sick, weight=5, wanted=wanted).move is Move.GIVE_UP
+    dead = dataclasses.replace(CANARY, status=Status.EXITED, health=Health.UNKNOWN)
+    assert decided(of, dead, weight=5, wanted=wanted).move is Move.SUPERSEDE  # it serves nobody either
+    some = {"weight": 5, "wanted": wanted, "named": {STABLE, CANARY}}
+    assert decided(of, STABLE, container(replica=1), CANARY, **some).move is Move.SUPERSEDE
     unrouted = dataclasses.replace(wanted, route=None)
     assert decided(of, CANARY, weight=5, wanted=unrouted).move is not Move.HOLD
 
@@ -371,12 +379,33 @@ def test_an_operator_may_promote_the_canary_that_serves_alone_though_the_manifes
 @pytest.mark.parametrize(
     "begun_with", [Course(), Course(Strategy.CANARY, STEPS[:1]), Course(Strategy.BLUE_GREEN, STEPS)]
 )
-def test_another_course_that_the_manifest_gives_while_a_release_starts_begins_it_anew(begun_with: Course) -> None:
-    of = state(Phase.STARTING, candidate=TRIED, course=begun_with)
-    for wanted in (V2, HELD):
-        assert decided(of, STABLE, CANARY, wanted=wanted).move is Move.SUPERSEDE
-        same = dataclasses.replace(of, course=Course(Strategy.CANARY, STEPS))
-        assert decided(same, STABLE, CANARY, wanted=wanted).move is Move.READY
+@pytest.mark.parametrize("wanted", [V2, HELD])
+def test_another_course_that_the_manifest_gives_while_a_release_starts_is_the_one_it_goes(
+    begun_with: Course, wanted: Service
+) -> None:
+    of = state(Phase.STARTING, candidate=TRIED, course=begun_with, paused=None)
+    decision = decided(of, STABLE, CANARY, wanted=wanted)
+    after = rollout(of).of("app").after(decision, 1.0)
+    assert (decision.move, after.phase) == (Move.READY, Phase.ANALYZING)
+    assert after.course == Course(Strategy.CANARY, STEPS)
+    paused = dataclasses.replace(of, paused=Paused("ann", "not before Monday"))
+    assert decided(paused, STABLE, CANARY, wanted=wanted).move is Move.HOLD
+
+
+def test_a_course_in_place_is_none_for_what_began_as_a_canary() -> None:
+    turns = dataclasses.replace(V2, rollout=RolloutSpec(strategy=Strategy.ROLLING))
+    of = state(Phase.STARTING, candidate=TRIED, course=Course(Strategy.CANARY, STEPS))
+    after = rollout(of).of("app").after(decided(of, STABLE, CANARY, wanted=turns), 1.0)
+    assert (after.phase, after.course) == (Phase.ANALYZING, of.course)
+
+
+def test_no_steps_by_now_promote_what_is_ready_and_keep_no_canary() -> None:
+    of = state(Phase.STARTING, candidate=TRIED, course=Course(Strategy.CANARY, STEPS))
+    quick = RolloutSpec(steps=(), watch_s=0.0)
+    now = dataclasses.replace(V2, rollout=quick)
+    after = rollout(of).of("app").after(decided(of, STABLE, CANARY, wanted=now), 1.0)
+    assert after.phase is Phase.PROMOTING
+    assert decided(of, STABLE, CANARY, wanted=dataclasses.replace(HELD, rollout=quick)).move is Move.HOLD
 
 
 def test_a_canary_that_is_measured_keeps_the_course_it_began_with() -> None:

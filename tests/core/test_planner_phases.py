@@ -97,13 +97,16 @@ def test_what_is_condemned_is_healed_only_as_long_as_nobody_serves_in_its_place(
         ({"health": Health.SICK}, {"health": Health.SICK}, True),
         ({"status": Status.PAUSED}, {"networks": (), "health": Health.SICK}, False),
         ({"status": Status.PAUSED}, {"status": Status.PAUSED}, True),
+        (None, {"health": Health.SICK}, True),
     ],
 )
 def test_requests_go_back_to_old_ones_unless_only_the_new_ones_may_serve(
-    old: dict[str, Any], new: dict[str, Any], moves: bool
+    old: dict[str, Any] | None, new: dict[str, Any], moves: bool
 ) -> None:
+    """`old` and `new`: in what they differ from those that are well; None: nothing is there."""
     of = state(Phase.RESTORING, stable=FRESH, kept=group())
-    plan = planned(of, host(dataclasses.replace(OLD, **old), dataclasses.replace(NEW, **new), weight=0))
+    there = () if old is None else (dataclasses.replace(OLD, **old),)
+    plan = planned(of, host(*there, dataclasses.replace(NEW, **new), weight=0))
     assert any(isinstance(step.action, SetTraffic) for step in plan.steps) is moves
 
 
@@ -262,6 +265,25 @@ SICK_CANARY = dataclasses.replace(CANARY, health=Health.SICK, restart_policy="")
 def test_a_promotion_gives_an_unready_canary_no_more_than_it_has() -> None:
     promoting = state(Phase.PROMOTING, candidate=TRIED)
     assert touched(planned(promoting, host(OLD, SICK_CANARY, weight=5)), SetTraffic) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "sick", "moved"),
+    [
+        (OLD, SICK_CANARY, ["app → 0 %"]),
+        (dataclasses.replace(OLD, health=Health.SICK), SICK_CANARY, []),
+        (
+            dataclasses.replace(OLD, health=Health.SICK),
+            dataclasses.replace(SICK_CANARY, status=Status.PAUSED),
+            ["app → 0 %"],
+        ),
+    ],
+)
+def test_a_sick_canary_loses_its_share_to_whoever_may_answer(
+    old: ObservedContainer, sick: ObservedContainer, moved: list[str]
+) -> None:
+    analyzing = state(Phase.ANALYZING, candidate=TRIED)
+    assert touched(planned(analyzing, host(old, sick, weight=5)), SetTraffic) == moved
 
 
 def test_a_switch_to_new_stable_containers_that_fell_sick_does_not_happen() -> None:

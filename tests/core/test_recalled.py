@@ -149,8 +149,19 @@ def test_a_lost_rollout_of_what_is_ill_and_can_be_healed_is_that_ones(ill: Obser
     found = recall(Rollout(), observed(ill), WISH, kept).of("app")
     assert (found.phase, found.stable) == (Phase.STABLE, group())
     assert found.paused is not None
-    assert recall(Rollout(), observed(ill), {"app": release()}, kept).of("app").paused is None
+    wanted_anyway = recall(Rollout(), observed(ill), {"app": release()}, kept).of("app")
+    assert wanted_anyway.phase is Phase.ABSENT  # it is deployed as ever, and judged by its deadline
     assert recall(Rollout(), observed(ill, NEWEST), WISH, kept).of("app").stable == FRESH  # who is ready serves
+
+
+def test_of_what_is_ill_what_runs_is_what_was_stable_and_not_what_was_kept_for_a_roll_back() -> None:
+    parked, newer = container(status=Status.EXITED, generation=1), dataclasses.replace(ILL, generation=2)
+    kept, wish = {parked.revision, newer.revision}, {"app": release(V3)}
+    assert recall(Rollout(), observed(parked, newer), wish, kept).of("app").stable == FRESH
+    booting = dataclasses.replace(newer, status=Status.EXITED)  # as in the first second after a reboot
+    assert recall(Rollout(), observed(parked, booting), wish, kept).of("app").stable == FRESH
+    frozen = dataclasses.replace(newer, status=Status.PAUSED)
+    assert recall(Rollout(), observed(parked, frozen), wish, kept).of("app").stable == FRESH
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from reconciler.core.git_status import GitStatus, Synced
 from reconciler.core.provenance import Commit
 from reconciler.core.rollout import Phase
 from reconciler.core.trust import Kind, Trouble
-from reconciler.operations import Exit
+from reconciler.operations import Exit, Request
 from reconciler.operations.desk import Operations, Place
+from reconciler.operations.sources import Sources
 from reconciler.ports import Loaded, Source
 from tests.operations.desk_world import GOOD, Desk, lines
 
@@ -179,6 +180,43 @@ def test_sync_names_the_commit_in_force_and_why_a_newer_one_is_not(
     assert found is code
     assert events[-1]["text"].startswith(f"222222222222 the second is not in force: {why}")
     assert events[-1]["text"].endswith("\nIn force: 111111111111 the first")
+
+
+def test_sync_of_a_first_commit_that_is_denied_has_nothing_in_force(tmp_path: Path) -> None:
+    desk = GitDesk.__new__(GitDesk)
+    Desk.__init__(desk, tmp_path)
+    desk.repository = Repository(desk.world.ports.source)
+    desk.world.ports = dataclasses.replace(desk.world.ports, source=desk.repository)
+    desk.loop.ports = desk.loop._through = desk.world.ports
+    sources = Sources(desk.repository, lambda _acts: desk.loop)
+    desk.world.says("admission", allow=False, reason="not on Fridays")
+    for _ in range(8):
+        desk.goes_on(1)
+        *_, last = sources.sync(Request("sync", {}, "ann"))
+    assert last["exit"] == int(Exit.DENIED)
+    assert last["text"] == "111111111111 the first is not in force: DENIED: not on Fridays\nIn force: nothing yet"
+
+
+def test_sync_says_what_else_keeps_a_commit_out(desk: GitDesk) -> None:
+    desk.repository.force = SECOND
+    desk.wants("demo:2")
+    desk.world.engine.is_down = True
+    code, events = desk.ask("sync")
+    assert (code, "Start the Docker Engine" in events[-1]["text"]) == (Exit.ERROR, True)
+    desk.world.engine.is_down = False
+    desk.ask("suspend", reason="inventory")
+    code, events = desk.ask("sync")
+    assert code is Exit.OK
+    assert "222222222222 the second is not in force: everything is suspended; `resume` ends that" in events[-1]["text"]
+
+
+def test_a_daemon_that_stops_says_so_and_an_accepted_commit_is_accepted(desk: GitDesk) -> None:
+    desk.loop.turns_itself = True
+    desk.loop.stop()
+    assert desk.ask("sync")[1][-1]["text"].startswith("The daemon stops; ")
+    desk.repository.refused = "222222222222 is not signed"
+    code, events = desk.ask("accept", commit="2222222", reason="by phone")
+    assert (code, events[-1]["text"].startswith("Accepted 222222222222")) == (Exit.OK, True)
 
 
 def test_a_refused_commit_is_let_in_with_a_reason_and_recorded(desk: GitDesk) -> None:

@@ -317,6 +317,24 @@ def test_a_deployment_while_the_engine_is_away_says_that_it_goes_on(tried: Desk)
     assert "demo:3" in tried.images()
 
 
+@pytest.mark.parametrize("mode", ["stable", "canary"])
+def test_a_canary_that_serves_alone_is_promoted_and_the_manifest_that_moved_on_is_left_alone(
+    tried: Desk, mode: str
+) -> None:
+    tried.goes_on(70)
+    tried.world.sick = {"demo:1"}
+    tried.goes_on(5)
+    tried.wants("demo:3", mode)
+    tried.goes_on(30)
+    before = tried.path.read_text(encoding="utf-8")
+    assert "but nobody else serves yet" in tried.app.reason
+    code, events = tried.ask("promote", force=True, reason="stable is dead")
+    assert (code, events[-1]["text"].startswith("app is stable now")) == (Exit.OK, True), events[-1]
+    assert tried.path.read_text(encoding="utf-8") == before
+    tried.goes_on(60)
+    assert ("demo:3" in tried.images(), "demo:1" in tried.images()) == (True, False)
+
+
 def test_a_promotion_is_refused_while_a_roll_back_waits_for_the_engine(tried: Desk) -> None:
     tried.loop.memory = dataclasses.replace(
         tried.loop.memory, rollout=hear(tried.loop.memory.rollout, Rollback("app", "ann"))

@@ -400,6 +400,7 @@ class Oracles:
             self.watch.heard(world, domain, service, verdict, {})
             return
         wanted = world.desired.service(service)
+        self._settle_course(world, service)
         split = self.split(world, service)
         stands: dict[tuple[str, str], int] = {}
         gone = {wanted.image} if wanted is not None and self.is_surprised else set()  # after the cycle had looked
@@ -444,6 +445,20 @@ class Oracles:
             if (service, image) not in self.proven and not self.is_surprised:
                 self.watch.begun(world, service, action)
 
+    def _settle_course(self, world: Any, service: str) -> None:
+        """It goes the course that the manifest gives when the first requests may come: what is written down, if that is
+        what the manifest in force asks for.
+        """
+        wanted = world.in_force.service(service) if world.in_force else None
+        stored = world.store.disk.values.get("rollout.json")
+        if wanted is None or stored is None or self.level.get((service, wanted.image), 0):
+            return
+        steps = [(step.weight_pct, step.duration_s) for step in stored.of(service).course.steps]
+        is_blue_green = wanted.rollout.strategy is Strategy.BLUE_GREEN
+        asked = [(0, 0.0)] if is_blue_green else [(s.weight_pct, s.duration_s) for s in wanted.rollout.steps]
+        if (service, wanted.image) in self.courses and [w for w, _ in steps] == [w for w, _ in asked]:
+            self.courses = {**self.courses, (service, wanted.image): steps}
+
     def _allowed(self, world: Any) -> None:
         """S3, S4, S16: more requests for an image that is not proven only as far as policy or an operator allowed."""
         if world.proxy.live is None:
@@ -480,6 +495,7 @@ class Oracles:
         return is_returning and not any(world.is_well(box) and world.engine.up_s(box) > 2.0 for box in others)
 
     def _within(self, world: Any, place: tuple[str, str], share: float) -> None:
+        self._settle_course(world, place[0])
         steps = self.courses.get(place, [])
         level = self.level.get(place, 0)
         most = 100 if level >= len(steps) else steps[level][0]

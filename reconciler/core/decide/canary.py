@@ -6,7 +6,7 @@ from reconciler.core.decide.at_rest import course_of
 from reconciler.core.decide.view import View, asked_back_words, paused_words, waiting_for
 from reconciler.core.membership import others
 from reconciler.core.record import Verdict
-from reconciler.core.rollout import Decision, Move, ServiceRollout
+from reconciler.core.rollout import IN_PLACE, Course, Decision, Move, ServiceRollout
 
 DISPUTE_S = 30.0
 """How long a canary whose own count contradicts nginx's keeps its requests: one window of the policy's default."""
@@ -21,18 +21,26 @@ def starting(view: View) -> Decision:
     early = _cut_short(view)
     if early is not None:
         return early
-    if state.stable is not None and view.wanted and view.service and course_of(view.service) != state.course:
-        return view.move(Move.SUPERSEDE, "the manifest gives another strategy or other steps now: it begins anew")
     ready = view.ready(state.candidate)
     if ready < view.replicas:
         return view.hold(view.waiting(state.candidate))
     if state.paused is not None and state.stable is not None:
         return view.hold(paused_words(state))
-    if state.stable is not None and not state.course.steps and not _is_promotable(view):
+    course = _course_by_now(view)
+    if state.stable is not None and not course.steps and not _is_promotable(view):
         return view.hold(
             view.unknown_wish or "there are no steps that it could be kept at; give rollout.steps, or use mode: stable"
         )
-    return view.move(Move.READY, f"{ready} of {view.replicas} replicas ready")
+    return view.move(Move.READY, f"{ready} of {view.replicas} replicas ready", course=course)
+
+
+def _course_by_now(view: View) -> Course:
+    """The course that the manifest gives by now: nobody was sent a request yet. One in place begins in another way."""
+    state = view.state
+    if state.stable is None or view.wanted is None or view.service is None:
+        return state.course
+    given = course_of(view.service)
+    return state.course if given.strategy in IN_PLACE else given
 
 
 def updating(view: View) -> Decision:
@@ -129,19 +137,27 @@ def _superseded(view: View) -> Decision | None:
 
 
 def _serves_alone(view: View, early: Decision) -> bool:
-    """Nobody but the canary answers what nginx sends it: it gives way once the stable containers are back."""
-    state, flags = view.state, view.context.observed.proxy.weights
+    """Nobody but the canary may answer what nginx sends it: it gives way once the stable containers are back."""
+    state, proxy = view.state, view.context.observed.proxy
     is_asked_for = early.move is Move.SUPERSEDE or (early.move is Move.DISMISS and view.wanted is not None)
     is_routed = view.service is not None and view.service.route is not None
-    has_its_share = flags.get(state.service, 0) > 0 and view.is_at(state.weight_pct)  # and gets no more by waiting
+    has_its_share = proxy.weights.get(state.service, 0) == state.weight_pct > 0  # and gets no more by waiting
     gets_requests = has_its_share or not state.members(state.serving)
-    is_known = view.context.observed.proxy.named is not None and view.is_named(state.stable)
-    may_take_over = view.ready(state.stable) and is_known
-    return is_asked_for and is_routed and gets_requests and not may_take_over and view.ready(state.candidate) > 0
+    return is_asked_for and is_routed and gets_requests and view.runs(state.candidate) and not _takes_over(view)
+
+
+def _takes_over(view: View) -> bool:
+    """Somebody of stable is ready and nginx names them; where nobody remembers what it runs, it knows older ones."""
+    named, now = view.context.observed.proxy.named, view.context.now
+    ready = [c for c in view.group(view.state.stable) if c.is_ready]
+    if named is not None:
+        return any(c.address in named for c in ready)
+    return any(c.uptime_s(now) > (view.service.rollout.health_deadline_s if view.service else 60.0) for c in ready)
 
 
 def _waits_for_stable(view: View, early: Decision, *, is_sick: bool = False) -> Decision:
-    ill = waiting_for(view.group(view.state.stable))
+    stable = view.state.stable
+    ill = "nginx may not know the stable ones yet" if view.ready(stable) else waiting_for(view.group(stable))
     return view.hold(
         f"{early.reason}, but nobody else serves yet: {ill}; `promote` does without the stable containers",
         is_sick=is_sick,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconciler.core.plan import SetTraffic
 from reconciler.core.planner.draft import Draft
 from reconciler.core.planner.groups import way_back
-from reconciler.core.rollout import Phase, ServiceRollout
+from reconciler.core.rollout import Group, Phase, ServiceRollout
 
 _DOWN_AT_ONCE = frozenset({Phase.ANALYZING, Phase.SUSPENDED, Phase.ROLLING_BACK})
 """Phases in which less weight means more for a stable slot that the running configuration knows."""
@@ -31,7 +31,7 @@ def _weight(draft: Draft, state: ServiceRollout) -> int | None:
     """The share, by the phase and by who can serve; None where requests stay where they are."""
     match state.phase:
         case Phase.ANALYZING if not draft.has_ready(state, state.candidate):
-            return 0
+            return 0 if draft.has_ready(state, state.stable) or not _runs(draft, state, state.candidate) else None
         case Phase.PROMOTING if not draft.has_ready(state, state.candidate):
             return None
         case Phase.SWITCHING if not draft.has_ready(state, state.fresh):
@@ -47,11 +47,15 @@ def _weight(draft: Draft, state: ServiceRollout) -> int | None:
 def _restored(draft: Draft, state: ServiceRollout) -> int | None:
     """Everything to the old ones, unless they went bad at the last moment: badly answered is better than not at all."""
     old, new = way_back(state)
-    is_old_still = not any(c.is_running for c in draft.here(state, old))
-    may_serve = draft.has_ready(state, new) or (is_old_still and any(c.is_running for c in draft.here(state, new)))
+    is_old_still = bool(draft.here(state, old)) and not _runs(draft, state, old)
+    may_serve = draft.has_ready(state, new) or (is_old_still and _runs(draft, state, new))
     if may_serve and not draft.has_ready(state, old):
         return None
     return 0 if state.kept is None else 100
+
+
+def _runs(draft: Draft, state: ServiceRollout, group: Group | None) -> bool:
+    return any(container.is_running for container in draft.here(state, group))
 
 
 def _is_named(draft: Draft, state: ServiceRollout) -> bool:
