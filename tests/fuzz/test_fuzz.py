@@ -33,6 +33,8 @@ ONCE: tuple[tuple[str, bytes], ...] = (
     ("history", b'{"kind":"cycle","timestamp":"2026-01-01T00:00:00Z","actions":[{"outcome":[]}]}\n'),
     ("history", b'{"kind":"cycle","timestamp":"2026-01-01T00:00:00Z","words":[{"word":{}}]}\n'),
     ("history", b'{"kind":"cycle","timestamp":"2026-01-01T00:00:00Z","req_per_sec":1' + b"0" * 400 + b"}\n"),
+    ("write_back", b'{"services": {"image": "shop/web:1", "security_opt": [{"a": ["${x}"]}]}}'),
+    ("manifest", b'{"services": {"image": "shop/web:1", "security_opt": [{"a": 1}]}}'),
 )
 """Escapes that were found and mended."""
 
