@@ -345,6 +345,9 @@ def test_a_canary_that_serves_alone_gives_way_once_the_stable_containers_are_bac
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted, named={STABLE, CANARY}).move is Move.SUPERSEDE
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted, named={CANARY}).move is Move.HOLD
     assert decided(of, STABLE, CANARY, weight=5, wanted=wanted).move is Move.HOLD  # who is named is not known
+    unproxied = observed(STABLE, CANARY, opa(), proxy=ObservedProxy(None, weights={"app": 5}))
+    (begins,) = decide(rollout(of), Context(targets(desired(wanted)), unproxied, 1010.0, ALLOW, {"app": PROMOTE}))
+    assert begins.move is Move.SUPERSEDE  # an nginx that is yet to be started will know them all
     known_long = dataclasses.replace(STABLE, started_at=LONG_AGO)
     assert decided(of, known_long, CANARY, weight=5, wanted=wanted).move is Move.SUPERSEDE
     sick = dataclasses.replace(CANARY, **SICK)

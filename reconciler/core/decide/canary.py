@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.core.decide.at_rest import course_of
 from reconciler.core.decide.view import View, asked_back_words, paused_words, waiting_for
+from reconciler.core.desired import PROXY
 from reconciler.core.membership import others
 from reconciler.core.record import Verdict
 from reconciler.core.rollout import IN_PLACE, Course, Decision, Move, ServiceRollout
@@ -147,12 +148,17 @@ def _serves_alone(view: View, early: Decision) -> bool:
 
 
 def _takes_over(view: View) -> bool:
-    """Somebody of stable is ready and nginx names them; where nobody remembers what it runs, it knows older ones."""
-    named, now = view.context.observed.proxy.named, view.context.now
+    """Somebody of stable is ready and nginx names them; where nobody remembers what it runs, it knows older ones.
+
+    An nginx that is yet to be started will know all of them.
+    """
+    seen, now = view.context.observed, view.context.now
     ready = [c for c in view.group(view.state.stable) if c.is_ready]
-    if named is not None:
-        return any(c.address in named for c in ready)
-    return any(c.uptime_s(now) > (view.service.rollout.health_deadline_s if view.service else 60.0) for c in ready)
+    if seen.proxy.named is not None:
+        return any(c.address in seen.proxy.named for c in ready)
+    known_s = view.service.rollout.health_deadline_s if view.service else 60.0
+    runs = any(c.is_running for c in seen.of(PROXY))
+    return any(not runs or c.uptime_s(now) > known_s for c in ready)
 
 
 def _waits_for_stable(view: View, early: Decision, *, is_sick: bool = False) -> Decision:
