@@ -10,7 +10,6 @@ from reconciler.core.observed import ObservedContainer, ObservedState, Slot, Sta
 from reconciler.core.rollout import IN_PLACE, WAY_BACK, Group, Member, Paused, Phase, Release, Rollout, ServiceRollout
 
 GONE = frozenset({Status.DEAD, Status.REMOVING})
-NEVER_RAN = GONE | {Status.CREATED}
 NOT_SERVING = frozenset({Status.CREATED, Status.PAUSED, Status.EXITED, Status.DEAD, Status.REMOVING})
 
 
@@ -300,8 +299,8 @@ def rebuild(
 
 
 def _ill(containers: Iterable[ObservedContainer], kept: Collection[str]) -> ObservedContainer | None:
-    """The one that was stable and can be healed: the oldest that runs, else the newest that was stopped."""
-    found = [c for c in containers if c.status not in NEVER_RAN and c.mode == Mode.STABLE and c.revision in kept]
+    """The one that was stable and can be healed: the oldest that runs, else the newest that does not."""
+    found = [c for c in containers if c.status not in GONE and c.mode == Mode.STABLE and c.revision in kept]
     running = [c for c in found if c.is_running or c.has_run_on]
     return next(iter(running or reversed(found)), None)
 

@@ -142,7 +142,13 @@ PAUSED = dataclasses.replace(container(), status=Status.PAUSED, health=Health.UN
 
 
 @pytest.mark.parametrize(
-    "ill", [dataclasses.replace(container(), health=Health.SICK), PAUSED, container(status=Status.EXITED)]
+    "ill",
+    [
+        dataclasses.replace(container(), health=Health.SICK),
+        PAUSED,
+        container(status=Status.EXITED),
+        container(status=Status.CREATED),
+    ],
 )
 def test_a_lost_rollout_of_what_is_ill_and_can_be_healed_is_that_ones(ill: ObservedContainer) -> None:
     kept = {ill.revision}
@@ -168,12 +174,9 @@ def test_of_what_is_ill_what_runs_is_what_was_stable_and_not_what_was_kept_for_a
     ("ill", "kept"),
     [
         (container(status=Status.EXITED), set()),
-        (container(status=Status.CREATED), {release().revision}),
         (container(status=Status.DEAD), {release().revision}),
         (container(TRIED, health=Health.SICK), {TRIED.revision}),
     ],
 )
-def test_what_nobody_can_heal_or_never_ran_or_was_only_tried_is_not_what_was_stable(
-    ill: ObservedContainer, kept: set[str]
-) -> None:
+def test_what_nobody_can_heal_or_was_only_tried_is_not_what_was_stable(ill: ObservedContainer, kept: set[str]) -> None:
     assert recall(Rollout(), observed(ill), WISH, kept).of("app").phase is Phase.ABSENT
