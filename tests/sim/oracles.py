@@ -271,6 +271,8 @@ class Oracles:
         before = world.files.texts.get(CONFIG)
         if before is None or world.cycles - max(self.hurt_at, self.full_at) < HURT_CYCLES:
             return
+        if world.is_newborn:  # what it reads may be older than what the last process did: it goes on from there
+            return
         try:
             known = frozenset().union(*routes(before).members.values())
         except RenderError:
