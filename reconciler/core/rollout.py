@@ -333,6 +333,12 @@ def put_off(decision: Decision, state: ServiceRollout) -> Decision:
     return Decision(state.service, Move.HOLD, state.reason)
 
 
+def is_taken_back(decision: Decision, state: ServiceRollout) -> bool:
+    """It does what an operator's `rollback` asks for, or goes on with a way back; for that no manifest is needed."""
+    is_asked_back = state.asked is not None and state.asked.what == "rollback"
+    return state.phase in WAY_BACK or (is_asked_back and decision.move in (Move.GIVE_UP, Move.RETURN))
+
+
 # ---------------------------------------------------------------- what each move does to the state
 
 

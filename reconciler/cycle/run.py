@@ -17,7 +17,7 @@ from reconciler.core.observed import ObservedState
 from reconciler.core.plan import Plan
 from reconciler.core.planner import Wish, kept_port, make_plan
 from reconciler.core.record import Cycle, Trigger, Verdict
-from reconciler.core.rollout import Decision, Move, Phase, Rollout, ServiceRollout
+from reconciler.core.rollout import Decision, Move, Phase, Rollout, ServiceRollout, is_taken_back
 from reconciler.core.targets import make_targets
 from reconciler.core.words import Deploy, Word
 from reconciler.cycle.acting import carry_out, left_unrecorded, remembered, save_decided, save_trace, with_subnet
@@ -199,7 +199,9 @@ def _pass(ports: Ports, setting: Setting, memory: Memory, asked: Asked, notes: N
         measured.unread,
         sync.outlooks(asked.force.windows, ports.clock.now()),
     )
-    decisions = () if asked.is_proposal or is_in_doubt else decide(rollout, context)
+    decisions = () if is_in_doubt else decide(rollout, context)
+    if asked.is_proposal:  # no manifest is in force, as where it was lost: only what an operator took back goes back
+        decisions = tuple(d for d in decisions if is_taken_back(d, rollout.of(d.service)))
     rollout = save_decided(ports, rollout, decisions, context, asked.force, notes)
 
     listen = kept_port(observed, allow_interruption=memory.allow_interruption)

@@ -184,3 +184,17 @@ def test_a_canary_that_was_dismissed_is_not_tried_again_before_somebody_has_look
         world.cycle()
         assert world.app.phase is Phase.STABLE
     assert (world.app.paused is not None) == is_lost
+
+
+def test_a_roll_back_needs_no_manifest_in_force() -> None:
+    """last-good.json is lost and nobody lets a manifest in: what an operator takes back goes back all the same."""
+    world = running(wish(1))
+    world.wants(wish(2))
+    upto(world, Phase.ANALYZING)
+    world.store.good = None
+    world.restart()
+    world.opa_answers = False
+    world.cycle(Rollback("app", "ann"))
+    assert (world.app.phase, len(world.app.quarantined)) == (Phase.ROLLING_BACK, 1)
+    upto(world, Phase.STABLE)
+    assert (world.memory.last_good, world.nginx.weights["app"]) == (None, 0)
