@@ -228,7 +228,7 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "suspended for good": (
         f"{CANARY}suspended",
-        "if not state.is_suspended_by_verdict and is_back:",
+        "if answer is not None and state.service not in view.context.unread:",
         "if False:",
         "answers that are back do not go on",
     ),
