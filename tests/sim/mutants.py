@@ -60,7 +60,7 @@ def mutated(name: str) -> Iterator[None]:
         _forget()
 
 
-def _is_told(name: str) -> bool:
+def is_told(name: str) -> bool:
     where, old, _, _ = MUTANTS[name]
     return old in textwrap.dedent(inspect.getsource(_found(where)))
 
@@ -87,7 +87,7 @@ def _forget() -> None:
 def fate(name: str, most: int = MOST) -> Fate:
     """Run schedules, stories without a fault first, until one breaks a rule that holds without the mutant."""
     began, tried, schedules = time.process_time(), 0, _schedules(most)
-    if not _is_told(name):
+    if not is_told(name):
         return Fate(name, "", "its piece of the source is not there any more: tell it anew", 0, 0.0)
     while True:
         with mutated(name):

@@ -13,7 +13,8 @@ import pytest
 from reconciler.measuring import Measured
 from tests.sim import remembered
 from tests.sim.campaign import Tally, seeds, singles
-from tests.sim.mutants import fate
+from tests.sim.mutant_list import MUTANTS
+from tests.sim.mutants import fate, is_told
 from tests.sim.remembered import thawed_and_remade
 from tests.sim.scenarios import MAIN, SCENARIOS, units
 from tests.sim.schedule import Schedule, run
@@ -93,6 +94,10 @@ def test_what_once_broke_a_rule_does_not_any_more(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted({*ALL_KEPT} - {*REPLAYED}), ids=lambda path: path.stem)
 def test_what_is_known_to_break_a_rule_is_listed_as_long_as_it_does(path: Path) -> None:
     assert run(kept(path)).violation is not None, f"it is mended: say so in {path} and in docs/reliability.md"
+
+
+def test_every_break_of_the_product_still_finds_its_piece_of_the_source() -> None:
+    assert [name for name in MUTANTS if not is_told(name)] == []
 
 
 @pytest.mark.parametrize("name", SAMPLE)
