@@ -294,8 +294,9 @@ def rebuild(
     ours = [container for container in observed.of(service) if container.slot]
     ready = [container for container in ours if container.is_ready]
     first = next((c for c in ready if c.mode == Mode.STABLE), next(iter(ready), None)) or _ill(ours, kept)
-    is_lost = first is None or (not ready and wanted is not None and wanted.revision == first.revision)
-    return ServiceRollout(service) if first is None or is_lost else _at_rest_with(first, wanted)
+    if first is None or (not ready and wanted is not None and wanted.revision == first.revision):
+        return ServiceRollout(service)
+    return _at_rest_with(first, wanted)
 
 
 def _ill(containers: Iterable[ObservedContainer], kept: Collection[str]) -> ObservedContainer | None:
